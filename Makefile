@@ -1,0 +1,35 @@
+# One command for each thing people do here. `make run` and `make test` need nothing but Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check demo bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+run: $(VENV)/.installed  ## start the balancer on 127.0.0.1:8090
+	$(BIN)/python -m balancer serve
+
+test: $(VENV)/.installed-dev  ## checks and all tests
+	scripts/check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## style, types and layers
+	scripts/check
+
+demo: $(VENV)/.installed  ## a balancer with four fake backends and a light load
+	$(BIN)/python scripts/demo.py
+
+bench: $(VENV)/.installed-dev  ## CPU per request and per stream of the proxy process
+	$(BIN)/python -m benchmarks.proxy
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,7 @@
+"""LLM load balancer: one stable address for several OpenAI-compatible backends."""
+
+from __future__ import annotations
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

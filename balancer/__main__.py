@@ -1,0 +1,89 @@
+"""The command line: `python -m balancer` and `llm-balancer` are the same thing."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from balancer import __version__, commands
+from balancer.core.errors import BalancerError
+from balancer.logs import configure
+from balancer.serve import serve
+from balancer.settings import Settings, SettingsError, help_text, load_settings, read_env_file
+
+logger = logging.getLogger("balancer")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 1 it could not be done, 2 wrong usage or settings."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        settings = load_settings({**read_env_file(Path(".env")), **os.environ})
+    except SettingsError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"llm-balancer: {problem}\n")
+        return 2
+    configure(settings.log_level, settings.log_format)
+    try:
+        code: int = chosen.run(settings, chosen)
+        return code
+    except BalancerError as error:
+        sys.stderr.write(f"llm-balancer: {error}\n")
+        return 1
+
+
+def _serve(settings: Settings, _: argparse.Namespace) -> int:
+    for line in settings.unknown:
+        logger.warning("%s", line)
+    token, generated = commands.admin_token(settings)
+    if generated:
+        _introduce(token, commands.admin_token_path(settings))
+    serve(settings, token)
+    return 0
+
+
+def _introduce(token: str, path: Path) -> None:
+    """A new admin token is shown to a person, once; a log only learns where it lies."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\n  admin token: {token}\n  kept in {path}; `llm-balancer admin-token` shows it again\n\n")
+    else:
+        logger.info("an admin token was generated: it is in %s, `llm-balancer admin-token` shows it", path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llm-balancer",
+        description="One address for several OpenAI-compatible backends.",
+        epilog=help_text(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(run=_serve)
+    choice = parser.add_subparsers(title="commands", metavar="COMMAND")
+    choice.add_parser("serve", help="serve until stopped (default)").set_defaults(run=_serve)
+    check = choice.add_parser("check", help="validate the settings and the database, then exit")
+    check.set_defaults(run=commands.check)
+    show = choice.add_parser("admin-token", help="print the admin token")
+    show.set_defaults(run=commands.show_admin_token)
+    _add_config(choice.add_parser("config", help="export or import the endpoints and the routing mode"))
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    choice = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    export = choice.add_parser("export", help="write the configuration as JSON")
+    export.add_argument("file", nargs="?", type=Path, help="where to; standard output if left out")
+    export.add_argument("--with-keys", action="store_true", help="include the provider keys, in clear")
+    export.set_defaults(run=commands.config_export)
+    load = choice.add_parser("import", help="read a configuration from JSON; endpoints are matched by name")
+    load.add_argument("file", type=Path, help="what to read; - for standard input")
+    load.set_defaults(run=commands.config_import)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""The composition root: builds every object from the settings and hangs the routes on them. Nobody imports it
+but those who start it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from balancer import __version__
+from balancer.admin.api import AdminApi
+from balancer.admin.configuration import LiveConfiguration
+from balancer.auth import AdminAuth, ClientToken, ClientTokens
+from balancer.core.pool import EndpointPool
+from balancer.dispatch.dispatcher import Dispatcher
+from balancer.metrics import BalancerCollector
+from balancer.proxy.endpoint import ProxyEndpoint
+from balancer.proxy.gateway import Gateway
+from balancer.proxy.models import ModelsEndpoint
+from balancer.settings import Settings
+from balancer.status import Status
+from balancer.store import ConfigurationStore, Database, TokenRecord, TokenStore, UsageStore, UsageWriter
+from balancer.traffic import Traffic
+from balancer.upstream.connections import Connections
+from balancer.upstream.control import ControlClient
+from balancer.usage_feed import UsageFeed
+from balancer.wire.openai import OPERATIONS, error_body
+
+
+class Balancer:
+    """Everything one process holds. Made before the event loop runs; opened and closed by the lifespan."""
+
+    def __init__(self, settings: Settings, admin_token: str, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.pool = EndpointPool(
+            strategy=settings.routing_strategy,
+            fail_threshold=settings.fail_threshold,
+            cooldown_seconds=settings.cooldown_seconds,
+            max_connections=settings.max_connections,
+        )
+        self.connections = Connections(max_keepalive=settings.max_keepalive, environ=environ)
+        self.control = ControlClient()
+        self.traffic = Traffic(time.time)
+        self.tokens = ClientTokens(settings.client_tokens)
+        self.admin_auth = AdminAuth(admin_token)
+        self.dispatcher = Dispatcher(
+            self.pool,
+            self.connections,
+            max_retries=settings.max_retries,
+            retry_budget_percent=settings.retry_budget_percent,
+            retry_on_timeout=settings.retry_on_timeout,
+            queue_size=settings.queue_size,
+            queue_timeout_seconds=settings.queue_timeout_seconds,
+            ping_seconds=settings.stream_ping_seconds or None,
+        )
+        self.gateway = Gateway(
+            self.dispatcher,
+            self.tokens,
+            self.traffic,
+            max_body_bytes=settings.max_body_bytes,
+            client_write_timeout_seconds=settings.client_write_timeout_seconds,
+        )
+        self.database: Database | None = None
+        self.writer: UsageWriter | None = None
+        self.admin: AdminApi | None = None
+
+    def drain(self) -> None:
+        """Take nothing new, finish what runs, end the streams of the admin pages."""
+        self.gateway.draining = True
+        if self.admin is not None:
+            self.admin.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is still under way."""
+        return self.gateway.active > 0
+
+    def database_trouble(self) -> str | None:
+        """What is wrong with writing usage, in words; None when nothing is."""
+        return self.writer.failing if self.writer is not None else None
+
+    # -- opening and closing ---------------------------------------------------------------------------------------
+
+    async def open(self) -> list[BaseRoute]:
+        """Open the database, restore everything from it, start the writer; returns the routes of the admin API."""
+        self.database = await Database.open(self.settings.database_url)
+        store = ConfigurationStore(self.database, initial_routing_mode=self.settings.routing_strategy)
+        token_store = TokenStore(self.database)
+        configuration = LiveConfiguration(store, pool=self.pool, connections=self.connections, traffic=self.traffic)
+        await configuration.load()
+        await self._restore_tokens(token_store)
+        feed = UsageFeed(self.pool, self.traffic)
+        usage = UsageStore(self.database)
+        feed.restore(await usage.load_totals(), await usage.minutes(int(time.time()) // 60 * 60))
+        self.writer = UsageWriter(self.database, feed.collect, retention_days=self.settings.retention_days)
+        await self.writer.start()
+        self.admin = AdminApi(
+            pool=self.pool,
+            connections=self.connections,
+            traffic=self.traffic,
+            tokens=self.tokens,
+            admin_auth=self.admin_auth,
+            configuration=configuration,
+            token_store=token_store,
+            usage_writer=self.writer,
+            control=self.control,
+            dispatcher=self.dispatcher,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            version=__version__,
+        )
+        return self.admin.routes()
+
+    async def close(self) -> None:
+        """Write what is left to write, close what is open."""
+        if self.writer is not None:
+            await self.writer.stop()
+        await self.connections.close()
+        await self.control.close()
+        if self.database is not None:
+            await self.database.close()
+
+    def routes(self) -> list[BaseRoute]:
+        """The routes that need no database: data plane and status. The hot ones come first."""
+        models = ModelsEndpoint(self.gateway, self.control)
+        proxies = {path: ProxyEndpoint(self.gateway, operation) for path, operation in OPERATIONS.items()}
+        status = Status(
+            self.pool,
+            self.traffic,
+            BalancerCollector(
+                self.pool,
+                self.traffic,
+                self.dispatcher.budget,
+                lambda: self.dispatcher.queue.depth,
+                time.monotonic,
+                __version__,
+            ),
+            draining=lambda: self.gateway.draining,
+            database_trouble=self.database_trouble,
+            clock=time.monotonic,
+            minimum_required=self.settings.min_healthy_nodes,
+            version=__version__,
+        )
+        return [
+            *(Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()),
+            Route("/v1/models", models.all, methods=["GET"]),
+            Route("/v1/models/{id:path}", models.one, methods=["GET"]),
+            # Addresses of an older system: the pool's name is ignored. Behind every fixed path, so they shadow none.
+            Route("/v1/{pool_name}/chat/completions", proxies["/v1/chat/completions"], methods=["POST"]),
+            Route("/v1/{pool_name}/models", models.all, methods=["GET"]),
+            *status.routes(),
+        ]
+
+    async def _restore_tokens(self, token_store: TokenStore) -> None:
+        rows = await token_store.load()
+        live = [(bytes.fromhex(row.token_hash), _live_token(row)) for row in rows if not row.revoked]
+        self.tokens.replace(live, rows_exist=bool(rows))
+
+
+def create_app(settings: Settings, admin_token: str, *, environ: Mapping[str, str] | None = None) -> Starlette:
+    """The ASGI application. `admin_token` must not be empty. `environ` holds proxy variables; default: the process's.
+
+    The lifespan raises StoreError when the database cannot be used. The `Balancer` is at `app.state.balancer`.
+    """
+    balancer = Balancer(settings, admin_token, os.environ if environ is None else environ)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            app.router.routes.extend(await balancer.open())
+            yield
+        finally:
+            await balancer.close()
+
+    app = Starlette(
+        routes=balancer.routes(),
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+    )
+    app.state.balancer = balancer
+    return app
+
+
+def _live_token(row: TokenRecord) -> ClientToken:
+    return ClientToken(
+        row.id,
+        row.name,
+        row.token_preview,
+        created_at=datetime.fromisoformat(row.created_at).timestamp(),
+        pos_x=row.pos_x,
+        pos_y=row.pos_y,
+        requests=row.total_requests,
+        prompt_tokens=row.prompt_tokens_total,
+        completion_tokens=row.completion_tokens_total,
+        last_used_at=datetime.fromisoformat(row.last_used_at).timestamp() if row.last_used_at else None,
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in the envelope of the side they were asked on."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    if not request.url.path.startswith("/v1/"):
+        return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    body = error_body(message, error_type="invalid_request_error", code="unknown_url")
+    return Response(body, error.status_code, headers=error.headers, media_type="application/json")
+
+
+async def _internal_error(request: Request, _: Exception) -> Response:
+    """A mistake of ours. Its traceback is in the log; the client gets the envelope and no details."""
+    if not request.url.path.startswith("/v1/"):
+        return JSONResponse({"detail": "internal error"}, 500)
+    body = error_body(
+        "the balancer made a mistake; its log says more", error_type="server_error", code="internal_error"
+    )
+    return Response(body, 500, media_type="application/json")

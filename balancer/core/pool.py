@@ -1,0 +1,331 @@
+"""The endpoint pool: one predicate for "may be used", one decision, and leases that are counted out exactly once.
+
+Synchronous throughout: nothing here can be interrupted, so nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterable
+from random import Random
+
+from balancer.core.breaker import HALF_OPEN, Breaker
+from balancer.core.endpoints import Endpoint, RouteRequest
+from balancer.core.errors import AllBusy, ModelNotFound, NoEndpoint, NoneEligible
+from balancer.core.lane import Lane, Place
+from balancer.core.lease import Lease
+from balancer.core.state import EndpointState
+from balancer.core.strategies import STRATEGIES, Situation, Strategy, resolve_strategy
+
+# Model names come from clients: remember the virtual times of this many, the least recently used go first.
+_MOST_LANES = 1024
+# Nobody knows when a full endpoint has room again, or a probe ends; a second is soon enough to ask.
+_SOON_SECONDS = 1.0
+
+
+class Reason(enum.StrEnum):
+    """Why an endpoint may not take a request. The last two are guesses, the others are facts."""
+
+    DISABLED = "disabled"
+    NOT_CONNECTED = "not connected"
+    REMOVED = "removed"
+    NOT_ASKED_FOR = "another endpoint was asked for"
+    MODEL_NOT_SERVED = "model not served"
+    THROTTLED = "throttled"
+    CREDENTIALS = "credentials refused"
+    FULL = "full"
+    UNHEALTHY = "unhealthy"
+    COOLING_DOWN = "cooling down"
+
+
+_BUSY = frozenset({Reason.FULL, Reason.THROTTLED})
+_GUESSES = frozenset({Reason.UNHEALTHY, Reason.COOLING_DOWN})
+
+
+class EndpointPool:
+    """All endpoints, the strategy and the decision who takes a request.
+
+    `max_connections` caps every endpoint's requests in flight, whatever its own `max_concurrent` says; 0 = no cap.
+    `strategy` is a name or an alias; an unknown one raises ValueError. `freed`, when set, is called after anything that
+    may let a waiting request in, except the passing of time. `now` must never be less than in an earlier call.
+    """
+
+    def __init__(
+        self,
+        *,
+        strategy: str = "percentage",
+        fail_threshold: int = 3,
+        cooldown_seconds: float = 20.0,
+        max_connections: int = 0,
+        rng: Random | None = None,
+    ) -> None:
+        self.strategy: Strategy = STRATEGIES[resolve_strategy(strategy)]
+        self.states: dict[int, EndpointState] = {}
+        self.freed: Callable[[], None] | None = None
+        self._fail_threshold = fail_threshold
+        self._cooldown_seconds = cooldown_seconds
+        self._max_connections = max_connections
+        self._rng = rng or Random()
+        self._leaving: dict[int, EndpointState] = {}
+        self._lanes: OrderedDict[str | None, Lane] = OrderedDict()
+        self._version = 0  # of the candidates: lanes of another one are rebuilt
+        self._epoch = 0  # of the shares: virtual times of another one are void
+        self._picks = 0
+
+    def __repr__(self) -> str:
+        eligible = sum(
+            self.why_not(state, RouteRequest(None), now=float("inf")) is None for state in self.states.values()
+        )
+        inflight = sum(state.inflight for state in self.states.values())
+        counts = f"{len(self.states)} endpoints, {eligible} eligible, {inflight} inflight"
+        return f"<EndpointPool {self.strategy.name}: {counts}>"
+
+    # -- configuration ---------------------------------------------------------------------------------------------
+
+    def apply(self, endpoints: Iterable[Endpoint], strategy: str | None = None) -> None:
+        """Replace the configuration as a whole. Live numbers of endpoints that stay, by id, are kept.
+
+        One that is added again before its last request has ended counts on where it was.
+        """
+        wanted = {endpoint.id: endpoint for endpoint in endpoints}
+        mode = self.strategy if strategy is None else STRATEGIES[resolve_strategy(strategy)]
+        shares_before = {eid: _shares(state.endpoint) for eid, state in self.states.items()}
+        known = self._leaving | self.states
+        self.states = {eid: self._adopt(known.get(eid), endpoint) for eid, endpoint in wanted.items()}
+        self._leaving = {eid: state for eid, state in known.items() if eid not in wanted and state.inflight}
+        for eid in known.keys() - wanted.keys():
+            known[eid].removed = True
+        if mode is not self.strategy or any(
+            shares_before.get(eid, _shares(endpoint)) != _shares(endpoint) for eid, endpoint in wanted.items()
+        ):
+            self._epoch += 1
+        self.strategy = mode
+        self.candidates_changed()
+
+    def _adopt(self, state: EndpointState | None, endpoint: Endpoint) -> EndpointState:
+        breaker = Breaker(self._fail_threshold, self._cooldown_seconds)
+        if state is None:
+            state = EndpointState(endpoint, breaker)
+        elif _backend(state.endpoint) != _backend(endpoint):
+            state.become_another(breaker)
+        state.endpoint = endpoint
+        state.removed = False
+        state.limit = min((cap for cap in (endpoint.max_concurrent, self._max_connections) if cap > 0), default=0)
+        state.clear = False
+        return state
+
+    def candidates_changed(self) -> None:
+        """Say that which endpoint serves which model may have changed."""
+        self._version += 1
+        self.room_made()
+
+    # -- the predicate ---------------------------------------------------------------------------------------------
+
+    def why_not(self, state: EndpointState, request: RouteRequest, now: float) -> Reason | None:
+        """Why this endpoint may not take this request at `now`; None: it may."""
+        if request.pinned_to is not None and request.pinned_to != state.endpoint.id:
+            return Reason.NOT_ASKED_FOR
+        return self._never(state, request.model) or self._not_now(state, now)
+
+    def _never(self, state: EndpointState, model: str | None) -> Reason | None:
+        """The part that only a change of configuration or of known models changes."""
+        if state.removed:
+            return Reason.REMOVED
+        if not state.endpoint.enabled:
+            return Reason.DISABLED
+        if not state.endpoint.connected:
+            return Reason.NOT_CONNECTED
+        if not state.serves(model):
+            return Reason.MODEL_NOT_SERVED
+        return None
+
+    def _not_now(self, state: EndpointState, now: float) -> Reason | None:
+        """The part that changes by the moment. Facts before guesses: what a guess hides must be nothing but a guess."""
+        if now < state.throttled_until:
+            return Reason.THROTTLED
+        admitted = state.breaker.admits(now)
+        if not admitted and state.credentials_refused:
+            return Reason.CREDENTIALS
+        if 0 < state.limit <= state.inflight:
+            return Reason.FULL
+        if not state.healthy:
+            return Reason.UNHEALTHY
+        return None if admitted else Reason.COOLING_DOWN
+
+    def wait_seconds(self, state: EndpointState, reason: Reason, now: float) -> float | None:
+        """Seconds until `reason` may be gone; None when only somebody's act ends it."""
+        match reason:
+            case Reason.FULL:
+                return _SOON_SECONDS
+            case Reason.THROTTLED | Reason.CREDENTIALS | Reason.COOLING_DOWN:
+                until = max(state.throttled_until, state.breaker.open_until)
+                return until - now if until > now else _SOON_SECONDS
+            case _:
+                return None
+
+    def describe(self, state: EndpointState, reason: Reason, now: float) -> str:
+        """The reason in words for an operator, with what led to it and how long it lasts."""
+        wait = self.wait_seconds(state, reason, now)
+        match reason:
+            case Reason.THROTTLED:
+                return f"throttled for {wait:.0f} s more: {state.last_error}"
+            case Reason.COOLING_DOWN if state.breaker.state is HALF_OPEN:
+                return f"half-open, a probe is under way: last failure: {state.last_error}"
+            case Reason.COOLING_DOWN | Reason.CREDENTIALS:
+                return f"{reason} for {wait:.0f} s more: {state.breaker.failures} failures, last: {state.last_error}"
+            case Reason.FULL:
+                return f"full: {state.inflight} in flight"
+            case _:
+                return str(reason)
+
+    # -- the decision ----------------------------------------------------------------------------------------------
+
+    def acquire(
+        self, request: RouteRequest, now: float, tried: Container[int] = (), *, may_panic: bool = True
+    ) -> Lease:
+        """Choose an endpoint and count the request in. The lease must be released, whatever happens.
+
+        `tried` holds ids that are not asked again. `may_panic`: when nothing else is left, pass through cooldowns and
+        failed probes, which are guesses. Raises ModelNotFound, AllBusy or NoneEligible.
+        """
+        lane = self._lane(request.model)
+        asked = self._asked(lane, request, tried)
+        eligible = self._eligible(lane, asked, now)
+        if eligible:
+            return self._grant(self._choose(lane, eligible, request, now), lane, request, now, panic=False)
+        desperate = self._least_doubtful(asked, now) if may_panic else None
+        if desperate is not None:
+            return self._grant(desperate, lane, request, now, panic=True)
+        raise self._refusal(request, now, tried)
+
+    def _asked(self, lane: Lane, request: RouteRequest, tried: Container[int]) -> Iterable[Place]:
+        """The places that this request may use at all, in the order of picks."""
+        if request.pinned_to is not None:
+            place = lane.places.get(request.pinned_to)
+            return () if place is None or request.pinned_to in tried else (place,)
+        if tried == ():
+            return lane.places.values()
+        return [place for eid, place in lane.places.items() if eid not in tried]
+
+    def _eligible(self, lane: Lane, asked: Iterable[Place], now: float) -> list[Place]:
+        eligible = []
+        for place in asked:
+            state = place.state
+            if not state.clear:
+                reason = self._not_now(state, now)
+                if reason is not None:
+                    lane.mark_absent(place, away=reason is not Reason.FULL)
+                    continue
+                state.clear = True
+            eligible.append(place)
+        return eligible
+
+    def _choose(self, lane: Lane, eligible: list[Place], request: RouteRequest, now: float) -> Place:
+        strategy = self.strategy
+        if strategy.share is not None:
+            if lane.absent:
+                lane.readmit(strategy, request.first_estimate_tokens)
+            if lane.mixed:
+                # A share of zero beside positive ones is served only when none of those can.
+                eligible = [place for place in eligible if place.share > 0] or eligible
+        if now < lane.declined_until:
+            eligible = lane.willing(eligible, now)
+        if len(eligible) == 1:
+            return eligible[0]
+        return min(eligible, key=strategy.score(Situation(now, self._rng, request, eligible)))
+
+    def _least_doubtful(self, asked: Iterable[Place], now: float) -> Place | None:
+        """Of those kept out by a guess alone, the one that recovers first."""
+        doubtful = [place for place in asked if self._not_now(place.state, now) in _GUESSES]
+        return min(doubtful, key=lambda place: max(now, place.state.breaker.open_until), default=None)
+
+    def _grant(self, place: Place, lane: Lane, request: RouteRequest, now: float, *, panic: bool) -> Lease:
+        tokens, strategy = place.average_tokens or request.first_estimate_tokens, self.strategy
+        # Whom the client picked by name is not the strategy's choice: the others are owed nothing for it.
+        charged = strategy.share is not None and request.pinned_to is None
+        if charged:
+            place.virtual_time += place.charge(strategy, tokens)
+        lane.picked(place)
+        self._picks += 1
+        state = place.state
+        state.picked, state.picked_at = self._picks, now
+        state.inflight += 1
+        state.clear = False
+        charged_tokens = tokens if charged and strategy.in_tokens else 0.0
+        return Lease(self, lane, place, charged_tokens, now, panic=panic)
+
+    def _lane(self, model: str | None) -> Lane:
+        lane = self._lanes.get(model)
+        if lane is not None and lane.version == self._version:
+            self._lanes.move_to_end(model)
+            return lane
+        lane = lane or Lane()
+        candidates = (state for state in self.states.values() if self._never(state, model) is None)
+        lane.rebuild(candidates, self.strategy, self._version, self._epoch)
+        if lane.places:
+            self._lanes[model] = lane
+            self._lanes.move_to_end(model)
+            if len(self._lanes) > _MOST_LANES:
+                self._lanes.popitem(last=False)
+        else:
+            # Nonsense names must not push out the lanes that are in use.
+            self._lanes.pop(model, None)
+        return lane
+
+    # -- refusal ---------------------------------------------------------------------------------------------------
+
+    def _refusal(self, request: RouteRequest, now: float, tried: Container[int]) -> NoEndpoint:
+        reasons: dict[str, str] = {}
+        waits: list[float] = []
+        busy = False
+        for state in self.states.values():
+            reason = self.why_not(state, request, now)
+            if reason is None:
+                reasons[state.endpoint.name] = f"tried: {state.last_error}" if state.last_error else "tried"
+                continue
+            reasons[state.endpoint.name] = self.describe(state, reason, now)
+            busy = busy or (reason in _BUSY and state.healthy and state.breaker.admits(now))
+            wait = self.wait_seconds(state, reason, now)
+            if wait is not None:
+                waits.append(wait)
+        retry_after = min(waits, default=None)
+        if busy:
+            return AllBusy(request.model, reasons, retry_after)
+        if self._nobody_serves(request.model):
+            return ModelNotFound(request.model, reasons)
+        return NoneEligible(request.model, reasons, retry_after)
+
+    def _nobody_serves(self, model: str | None) -> bool:
+        """Whether every list that is known leaves `model` out, and those in service all have one."""
+        in_service = [s for s in self.states.values() if s.endpoint.enabled and s.endpoint.connected]
+        elsewhere = (s for s in self.states.values() if s.known_models() is not None)
+        return bool(in_service) and not any(s.serves(model) for s in (*in_service, *elsewhere))
+
+    def models(self) -> frozenset[str]:
+        """Every model name that a connected endpoint is known to serve, aliases included."""
+        connected = [s for s in self.states.values() if s.endpoint.enabled and s.endpoint.connected]
+        return frozenset().union(
+            *((s.known_models() or frozenset()) | s.endpoint.model_aliases.keys() for s in connected)
+        )
+
+    # -- what leases call ------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """Virtual times of different epochs must not be mixed."""
+        return self._epoch
+
+    def room_made(self) -> None:
+        """Say that a waiting request may get in now."""
+        if self.freed is not None:
+            self.freed()
+
+
+def _shares(endpoint: Endpoint) -> tuple[float, float]:
+    return endpoint.token_quota_percent, endpoint.weight
+
+
+def _backend(endpoint: Endpoint) -> tuple[str, str, bool]:
+    """What makes it another backend, whose past troubles say nothing."""
+    return endpoint.base_url, endpoint.api_key, endpoint.verify_tls

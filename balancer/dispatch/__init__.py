@@ -1,0 +1,1 @@
+"""Attempts, verdicts, retries and the admission queue: the use case between the front door and the endpoints."""

@@ -1,0 +1,86 @@
+"""What all exchanges share: the pool, the connections, the limits on retries, what endpoints are known to reject."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from balancer.core.endpoints import Endpoint, RouteRequest
+from balancer.core.pool import EndpointPool
+from balancer.core.retries import RetryBudget
+from balancer.dispatch.exchange import Exchange
+from balancer.dispatch.queue import AdmissionQueue
+from balancer.upstream.connections import Connections
+from balancer.wire.openai import Operation, ParsedBody
+
+
+class UsageOption:
+    """Which endpoints take `stream_options.include_usage`, as their answers have shown. By id and base URL."""
+
+    __slots__ = ("_accepts",)
+
+    def __init__(self) -> None:
+        self._accepts: dict[int, tuple[str, bool]] = {}
+
+    def wanted(self, endpoint: Endpoint) -> bool:
+        """Whether to ask this endpoint for usage in streams."""
+        return endpoint.include_usage and self._known(endpoint) is not False
+
+    def unknown(self, endpoint: Endpoint) -> bool:
+        """Whether the endpoint has neither accepted nor rejected the option yet."""
+        return self._known(endpoint) is None
+
+    def accepted(self, endpoint: Endpoint) -> None:
+        """A request with the option was answered."""
+        if self._known(endpoint) is not True:
+            self._accepts[endpoint.id] = (endpoint.base_url, True)
+
+    def rejected(self, endpoint: Endpoint) -> None:
+        """A request was answered only after the option was taken out."""
+        self._accepts[endpoint.id] = (endpoint.base_url, False)
+
+    def _known(self, endpoint: Endpoint) -> bool | None:
+        base_url, accepts = self._accepts.get(endpoint.id, ("", None))
+        return accepts if base_url == endpoint.base_url else None
+
+
+class Dispatcher:
+    """Makes exchanges. `ping_seconds` None: no pings, a stream is held until its first event or the timeout."""
+
+    def __init__(
+        self,
+        pool: EndpointPool,
+        connections: Connections,
+        *,
+        max_retries: int = 2,
+        retry_budget_percent: float = 20.0,
+        retry_on_timeout: bool = True,
+        queue_size: int = 0,
+        queue_timeout_seconds: float = 10.0,
+        ping_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.pool = pool
+        self.connections = connections
+        self.max_retries = max_retries
+        self.retry_on_timeout = retry_on_timeout
+        self.ping_seconds = ping_seconds
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self.budget = RetryBudget(retry_budget_percent)
+        self.queue = AdmissionQueue(pool, queue_size, queue_timeout_seconds, clock)
+        self.usage_option = UsageOption()
+
+    def exchange(
+        self,
+        operation: Operation,
+        parsed: ParsedBody,
+        request: RouteRequest,
+        *,
+        path: bytes,
+        headers: bytes,
+        body: bytes,
+    ) -> Exchange:
+        """A new exchange for one client request."""
+        return Exchange(self, operation, parsed, request, path, headers, body)

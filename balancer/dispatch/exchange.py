@@ -1,0 +1,364 @@
+"""The attempt loop: one client request from admission until its answer may be committed, and its end.
+
+An `Exchange` owns at most one lease and one upstream response at a time. `open` finds a usable answer or raises;
+`finish` is synchronous and runs exactly once, whatever happened, so that a cancelled request gives everything back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
+from balancer.core.errors import (
+    AllBusy,
+    BalancerError,
+    CredentialsRefused,
+    ErrorInStream,
+    NoEndpoint,
+    Redirected,
+    UpstreamError,
+)
+from balancer.core.lease import Lease
+from balancer.dispatch.verdicts import BROKEN, CREDENTIALS, GOOD, PENDING, Verdict, judge_error, judge_status
+from balancer.traffic import AttemptRecord
+from balancer.upstream.http1 import UpstreamResponse
+from balancer.wire.answers import insufficient_quota, mentions_stream_options, retry_after
+from balancer.wire.openai import Operation, ParsedBody, rewrite
+from balancer.wire.sse import first_event
+
+if TYPE_CHECKING:
+    from balancer.dispatch.dispatcher import Dispatcher
+
+# An answer is held back this long, in bytes, while it may still turn out to be unusable.
+_HOLD_BYTES = 65_536
+_EVENT_STREAM = b"text/event-stream"
+
+
+class Exchange:
+    """One client request on its way to an endpoint.
+
+    After `open`: `response` is the answer, `held` what was read of it already, `complete` whether that is all,
+    `endpoint` who serves it, `upstream_model` the name it knows the model by, `usage_injected` whether its stream
+    carries a usage event the client did not ask for. A final refusal to relay is raised as a BalancerError.
+    """
+
+    __slots__ = (
+        "_body",
+        "_dispatcher",
+        "_finished",
+        "_headers",
+        "_operation",
+        "_parsed",
+        "_retrying",
+        "_struck",
+        "_tried",
+        "_verdict",
+        "attempts",
+        "complete",
+        "first_byte_at",
+        "first_sent_at",
+        "held",
+        "is_event_stream",
+        "lease",
+        "panicked",
+        "path",
+        "queued_seconds",
+        "request",
+        "response",
+        "retry_after_seconds",
+        "upstream_model",
+        "usage_injected",
+    )
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        operation: Operation,
+        parsed: ParsedBody,
+        request: RouteRequest,
+        path: bytes,
+        headers: bytes,
+        body: bytes,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._operation = operation
+        self._parsed = parsed
+        self._headers = headers
+        self._body = body
+        self._tried: set[int] = set()
+        self._struck = False
+        self._retrying = False
+        self._verdict = PENDING
+        self._finished = False
+        dispatcher.budget.active_requests += 1
+        self.request = request
+        self.path = path
+        self.lease: Lease | None = None
+        self.response: UpstreamResponse | None = None
+        self.held: list[bytes] = []
+        self.complete = False
+        self.is_event_stream = False
+        self.attempts: list[AttemptRecord] = []
+        self.panicked = False
+        self.first_sent_at = 0.0
+        self.queued_seconds = 0.0
+        self.first_byte_at = 0.0
+        self.retry_after_seconds: float | None = None
+        self.upstream_model = parsed.model
+        self.usage_injected = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Who serves this request; only while a lease is held."""
+        assert self.lease is not None  # noqa: S101 - a promise of this class, not a check of input
+        return self.lease.endpoint
+
+    def overhead_seconds(self, began_at: float, committed_at: float) -> float:
+        """Time spent here rather than at an endpoint or in the queue: before the first send and before the commit."""
+        before = self.first_sent_at - began_at - self.queued_seconds
+        after = committed_at - self.first_byte_at if self.first_byte_at else 0.0
+        return before + after
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Find an endpoint with an answer that may be relayed. Raises NoEndpoint or UpstreamError if there is none."""
+        dispatcher = self._dispatcher
+        if dispatcher.queue.size:
+            asked_at = dispatcher.clock()
+            self.lease = await dispatcher.queue.admit(self.request)
+            self.queued_seconds = dispatcher.clock() - asked_at
+        else:
+            self.lease = dispatcher.pool.acquire(self.request, dispatcher.clock())
+        while True:
+            error = await self._attempt()
+            verdict = self._verdict
+            if verdict is GOOD:
+                self.lease.committed(dispatcher.clock())
+                return
+            successor = self._successor() if verdict.elsewhere else None
+            if successor is None:
+                if error is not None:
+                    raise error
+                return
+            self._end_attempt(verdict.outcome, str(error) if error else self._status_words())
+            self.lease = successor
+
+    def _successor(self) -> Lease | None:
+        """A lease for another attempt, where limits, the retry budget and the pool allow one."""
+        dispatcher, lease = self._dispatcher, self.lease
+        assert lease is not None  # noqa: S101
+        self._tried.add(lease.endpoint.id)
+        self.panicked = self.panicked or lease.panic
+        if len(self._tried) > dispatcher.max_retries or self.request.pinned_to is not None:
+            return None
+        if not self._retrying:
+            if not dispatcher.budget.try_retry():
+                return None
+            self._retrying = True
+        try:
+            return dispatcher.pool.acquire(self.request, dispatcher.clock(), self._tried, may_panic=not self.panicked)
+        except NoEndpoint as refusal:
+            if isinstance(refusal, AllBusy):
+                self._note_wait(refusal.retry_after)
+            return None
+
+    async def _attempt(self) -> UpstreamError | None:
+        """One exchange with the leased endpoint; leaves the verdict and, where there is one, the response."""
+        self._verdict = PENDING
+        try:
+            await self._send()
+            return await self._judge()
+        except UpstreamError as error:
+            self._verdict = judge_error(error, retry_on_timeout=self._dispatcher.retry_on_timeout)
+            return error
+
+    async def _send(self) -> None:
+        endpoint, dispatcher = self.endpoint, self._dispatcher
+        self.upstream_model = endpoint.upstream_model(self._parsed.model)
+        self.usage_injected = (
+            self._parsed.stream
+            and self._operation.include_usage
+            and not self._parsed.asks_usage
+            and dispatcher.usage_option.wanted(endpoint)
+        )
+        await self._send_body(inject=self.usage_injected)
+        if not self.usage_injected or self.response is None:
+            return
+        status = self.response.status
+        if status in (400, 422) and await self._complains_of_usage():
+            self.response.close()
+            self.usage_injected = False
+            await self._send_body(inject=False)
+            if self.response.status < 400:
+                dispatcher.usage_option.rejected(endpoint)
+        elif status < 300:
+            dispatcher.usage_option.accepted(endpoint)
+
+    async def _send_body(self, *, inject: bool) -> None:
+        dispatcher, endpoint = self._dispatcher, self.endpoint
+        asked = self._parsed.model
+        body = self._body
+        if inject or self.upstream_model != asked:
+            body = rewrite(
+                body,
+                self._parsed,
+                model=self.upstream_model if self.upstream_model != asked else None,
+                include_usage=True if inject else None,
+            )
+        self.held.clear()
+        self.complete = False
+        self.response = None
+        if not self.first_sent_at:
+            self.first_sent_at = dispatcher.clock()
+        self.response = await dispatcher.connections.open(endpoint, self.path, self._headers, body)
+
+    async def _complains_of_usage(self) -> bool:
+        """Whether a 400 may be about the field we added: it says so, or the endpoint never accepted it before."""
+        await self._hold_all()
+        return mentions_stream_options(b"".join(self.held)) or self._dispatcher.usage_option.unknown(self.endpoint)
+
+    # -- judging ---------------------------------------------------------------------------------------------------
+
+    async def _judge(self) -> UpstreamError | None:
+        response = self.response
+        assert response is not None  # noqa: S101
+        status = response.status
+        verdict = judge_status(status, struck_before=self._struck)
+        if verdict is GOOD:
+            error = await self._hold_until_usable(response)
+            self._verdict = GOOD if error is None else BROKEN
+            return error
+        if status == 429:
+            await self._hold_all()
+            if insufficient_quota(b"".join(self.held)):
+                verdict = CREDENTIALS
+        self._verdict = verdict
+        self._struck = self._struck or (status == 500 and verdict.outcome is Outcome.FAILED)
+        self._note_wait(retry_after(response.headers, self._dispatcher.wall_clock()))
+        return self._refusal_to_relay(status, verdict)
+
+    def _refusal_to_relay(self, status: int, verdict: Verdict) -> UpstreamError | None:
+        name = self.endpoint.name
+        if verdict.credentials:
+            return CredentialsRefused(
+                f"endpoint {name!r} refused its credentials ({status}); the operator must renew them"
+            )
+        if not verdict.relay:
+            return Redirected(f"endpoint {name!r} answered a redirect ({status}): check its base_url")
+        return None
+
+    async def _hold_until_usable(self, response: UpstreamResponse) -> UpstreamError | None:
+        """Read until the answer has proved usable, or is too long to hold back."""
+        self.is_event_stream = _is_event_stream(response.headers)
+        if self.is_event_stream:
+            error = await self._hold_first_event(response)
+        else:
+            await self._hold_body(response)
+            error = None
+        self.first_byte_at = self._dispatcher.clock()
+        return error
+
+    async def _hold_first_event(self, response: UpstreamResponse) -> UpstreamError | None:
+        ping_seconds = self._dispatcher.ping_seconds
+        held, size = self.held, 0
+        while size < _HOLD_BYTES:
+            chunk = await response.read(ping_seconds)
+            if chunk is None:
+                return None
+            if not chunk:
+                self.complete = True
+                return ErrorInStream(f"endpoint {self.endpoint.name!r} answered an empty stream")
+            held.append(chunk)
+            size += len(chunk)
+            event = first_event(chunk if len(held) == 1 else b"".join(held))
+            if event is not None:
+                return self._error_in(event.data) if event.is_error else None
+        return None
+
+    def _error_in(self, data: bytes) -> UpstreamError:
+        words = data[:300].decode("utf-8", "replace")
+        return ErrorInStream(f"endpoint {self.endpoint.name!r} answered a stream that begins with an error: {words}")
+
+    async def _hold_body(self, response: UpstreamResponse) -> None:
+        """A short answer is held back until it is whole, so that a break in it can still be mended elsewhere."""
+        size = 0
+        while size < _HOLD_BYTES:
+            chunk = await response.read()
+            if not chunk:
+                self.complete = True
+                return
+            self.held.append(chunk)
+            size += len(chunk)
+            if not self._operation.metered:
+                return
+
+    async def _hold_all(self) -> None:
+        response = self.response
+        assert response is not None  # noqa: S101
+        if not self.complete and not self.held:
+            await self._hold_body(response)
+
+    def _note_wait(self, seconds: float | None) -> None:
+        if seconds is not None and (self.retry_after_seconds is None or seconds < self.retry_after_seconds):
+            self.retry_after_seconds = seconds
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _status_words(self) -> str:
+        return f"answered {self.response.status}" if self.response is not None else "no answer"
+
+    def _end_attempt(self, outcome: Outcome, result: str, usage: Usage | None = None) -> None:
+        lease, response = self.lease, self.response
+        if lease is None:
+            return
+        now = self._dispatcher.clock()
+        trouble = outcome in (Outcome.FAILED, Outcome.REJECTED)
+        self.lease = self.response = None
+        try:
+            if response is not None:
+                response.close()  # first, so that whoever is let in by the release finds the connection
+        finally:
+            lease.release(
+                outcome,
+                now,
+                usage,
+                error=result if trouble else "",
+                credentials=self._verdict.credentials,
+                declined=response is not None and response.status == 404,
+                retry_after_seconds=self._retry_after_of(response) if trouble else None,
+            )
+        self.attempts.append(
+            AttemptRecord(
+                lease.endpoint.id, lease.endpoint.name, now - lease.acquired_at, outcome.value, result, lease.panic
+            )
+        )
+
+    def _retry_after_of(self, response: UpstreamResponse | None) -> float | None:
+        if response is None or response.status not in (429, 503):
+            return None
+        return retry_after(response.headers, self._dispatcher.wall_clock())
+
+    def finish(self, usage: Usage | None, *, broken: BalancerError | None = None, client_left: bool = False) -> None:
+        """Give everything back, exactly once. `broken`: why there is no answer, or why a committed one broke."""
+        if self._finished:
+            return
+        self._finished = True
+        self._dispatcher.budget.active_requests -= 1
+        if self.lease is not None:
+            outcome = self._verdict.outcome
+            result = str(self.response.status) if self.response is not None else "no answer"
+            if client_left:
+                outcome, result = Outcome.NEUTRAL, "client left"
+            elif broken is not None:
+                outcome, result = Outcome.FAILED, str(broken)
+            self._end_attempt(outcome, result, usage)
+        if self._retrying:
+            self._dispatcher.budget.retry_ended()
+
+
+def _is_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:
+    for name, value in headers:
+        if name == b"content-type":
+            return value.lower().startswith(_EVENT_STREAM)
+    return False

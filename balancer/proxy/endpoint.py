@@ -1,0 +1,428 @@
+"""One request of the data plane: a raw ASGI endpoint, no middleware, no request object.
+
+Awaits nothing but the client and the endpoint. The commit point is the first message sent: before it, trouble goes
+to another endpoint; after it, trouble is told in band and the connection is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
+
+from balancer.core.endpoints import RouteRequest, Usage
+from balancer.core.errors import (
+    AllBusy,
+    BalancerError,
+    Draining,
+    InvalidRequest,
+    NoEndpoint,
+    Unauthorized,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from balancer.dispatch.exchange import Exchange
+from balancer.proxy.gateway import Gateway, send_error
+from balancer.proxy.headers import (
+    Headers,
+    downstream_headers,
+    read_client_headers,
+    upstream_headers,
+    visible,
+)
+from balancer.proxy.watch import ClientWatch
+from balancer.traffic import RequestRecord
+from balancer.upstream.http1 import UpstreamResponse
+from balancer.wire.answers import JsonMeter, Meter, PassMeter
+from balancer.wire.openai import Operation, ParsedBody, answer_for, error_event, parse
+from balancer.wire.sse import StreamMeter
+from balancer.wire.usage import final_usage
+
+# The key under which our server's protocol puts the client's transport into the scope's extensions.
+TRANSPORT_EXTENSION = "balancer.transport"
+
+# Live token counts of a running stream are passed on this often.
+_LIVE_SECONDS = 0.25
+_CLIENT_LEFT = 499
+_PING = b": ping\n\n"
+
+
+class ProxyEndpoint:
+    """The ASGI endpoint of one operation."""
+
+    def __init__(self, gateway: Gateway, operation: Operation) -> None:
+        self._gateway = gateway
+        self._operation = operation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _Turn(self._gateway, self._operation, scope, receive, send).run()
+
+
+class _Turn:
+    """One client request and everything known of it until it is recorded."""
+
+    __slots__ = (
+        "_arrived_at",
+        "_cancelled",
+        "_client",
+        "_committed_at",
+        "_counted_tokens",
+        "_error",
+        "_exchange",
+        "_gateway",
+        "_left_early",
+        "_live_at",
+        "_meter",
+        "_operation",
+        "_parsed",
+        "_prompt_bytes",
+        "_read_at",
+        "_receive",
+        "_request_id",
+        "_scope",
+        "_send",
+        "_status",
+        "_watch",
+    )
+
+    def __init__(self, gateway: Gateway, operation: Operation, scope: Scope, receive: Receive, send: Send) -> None:
+        self._gateway = gateway
+        self._operation = operation
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._client = gateway.tokens.anonymous
+        self._arrived_at = self._read_at = gateway.clock()
+        self._committed_at = 0.0
+        self._cancelled = False
+        self._left_early = False
+        self._request_id = ""
+        self._parsed: ParsedBody | None = None
+        self._prompt_bytes = 0
+        self._exchange: Exchange | None = None
+        self._watch: ClientWatch | None = None
+        self._meter: Meter | None = None
+        self._error: BalancerError | None = None
+        self._status = 0
+        self._counted_tokens = 0
+        self._live_at = 0.0
+
+    async def run(self) -> None:
+        """Serve the request; whatever happens, it is counted out and recorded once."""
+        self._gateway.active += 1
+        try:
+            try:
+                await self._serve()
+            except BalancerError as error:
+                self._error = error
+            except asyncio.CancelledError:
+                self._cancelled = True
+                raise
+            finally:
+                self._finish()
+            if self._error is not None:
+                await self._tell(self._error)
+        except asyncio.CancelledError:
+            if not self._client_left():
+                raise
+        finally:
+            self._gateway.active -= 1
+            if self._watch is not None:
+                self._watch.stop()
+
+    # -- the way in ------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        gateway, operation = self._gateway, self._operation
+        headers = self._scope["headers"]
+        client_headers = read_client_headers(headers)
+        self._request_id = client_headers.request_id or gateway.new_request_id()
+        client = gateway.tokens.authenticate(client_headers.authorization)
+        if client is None:
+            raise Unauthorized("the client token is missing or not valid; send it as 'Authorization: Bearer <token>'")
+        self._client = client
+        if gateway.draining:
+            raise Draining("the balancer is shutting down")
+        body = await self._read_body(client_headers.content_length)
+        self._read_at = gateway.clock()
+        self._parsed = parsed = parse(body, operation)
+        self._prompt_bytes = len(body)
+        self._exchange = exchange = gateway.dispatcher.exchange(
+            operation,
+            parsed,
+            RouteRequest(parsed.model, len(body), parsed.stream, self._pin(parsed)),
+            path=self._upstream_path(),
+            headers=upstream_headers(headers, self._request_id, identity=operation.metered),
+            body=body,
+        )
+        self._watch = ClientWatch(self._receive, self._transport(), gateway.client_write_timeout_seconds)
+        await exchange.open()
+        await self._relay(exchange)
+
+    async def _read_body(self, declared: int | None) -> bytes:
+        limit = self._gateway.max_body_bytes
+        if declared is not None and declared > limit:
+            raise _too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._left_early = True
+                raise asyncio.CancelledError
+            part: bytes = message.get("body", b"")
+            if not message.get("more_body", False) and not parts:
+                body = part
+                break
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            if not message.get("more_body", False):
+                body = b"".join(parts)
+                break
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+
+    def _pin(self, parsed: ParsedBody) -> int | None:
+        """A conversation kept at an endpoint goes on where it was begun."""
+        if parsed.previous_response_id is None:
+            return None
+        endpoint_id = self._gateway.stored_responses.get(parsed.previous_response_id)
+        if endpoint_id is None:
+            raise InvalidRequest(
+                f"previous_response_id {parsed.previous_response_id!r} is not known to this balancer: it was not made "
+                "through it, or too long ago; send the whole conversation as `input` instead",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        return endpoint_id
+
+    def _upstream_path(self) -> bytes:
+        query: bytes = self._scope["query_string"]
+        return self._operation.path + b"?" + query if query else self._operation.path
+
+    def _transport(self) -> Any:
+        """The client's transport where the server offers it; then broken answers can be cut as they must be."""
+        return (self._scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
+
+    # -- the way back ----------------------------------------------------------------------------------------------
+
+    async def _relay(self, exchange: Exchange) -> None:
+        response = exchange.response
+        assert response is not None  # noqa: S101 - what `open` promises
+        rename_to = self._rename_to(exchange)
+        self._meter = meter = self._choose_meter(exchange, rename_to)
+        unchanged = isinstance(meter, PassMeter) or (rename_to is None and not exchange.usage_injected)
+        head = self._head(exchange, keep_length=unchanged)
+        body = meter.feed(exchange.held[0] if len(exchange.held) == 1 else b"".join(exchange.held))
+        if exchange.complete:
+            body += meter.finish()
+        if self._operation.name == "responses" and response.status < 300:
+            self._gateway.stored_responses.note(b"".join(exchange.held)[:4096], exchange.endpoint.id)
+        self._status = response.status
+        self._committed_at = self._gateway.clock()
+        await self._send_counted({"type": "http.response.start", "status": response.status, "headers": head})
+        if exchange.complete:
+            await self._send_counted({"type": "http.response.body", "body": body})
+            return
+        if body:
+            await self._send_counted({"type": "http.response.body", "body": body, "more_body": True})
+        await self._relay_rest(exchange, response, meter)
+
+    async def _relay_rest(self, exchange: Exchange, response: UpstreamResponse, meter: Meter) -> None:
+        send, watch, clock = self._send, self._watch, self._gateway.clock
+        assert watch is not None  # noqa: S101
+        ping_seconds = self._gateway.dispatcher.ping_seconds if exchange.is_event_stream else None
+        while True:
+            chunk = await response.read(ping_seconds)
+            if chunk:
+                body = meter.feed(chunk)
+                if not body:
+                    continue
+                if clock() >= self._live_at:
+                    self._count_live(meter)
+            elif chunk is None:
+                if not meter.at_boundary:
+                    continue
+                body = _PING
+            else:
+                break
+            watch.sends_begun += 1
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            watch.sends_done += 1
+        await self._send_counted({"type": "http.response.body", "body": meter.finish()})
+
+    async def _send_counted(self, message: Message) -> None:
+        """Send, so that the watch can see whether the client takes it."""
+        watch = self._watch
+        assert watch is not None  # noqa: S101
+        watch.sends_begun += 1
+        await self._send(message)
+        watch.sends_done += 1
+
+    def _rename_to(self, exchange: Exchange) -> str | None:
+        """The name the client asked for, where the endpoint knows the model by another."""
+        parsed = self._parsed
+        assert parsed is not None  # noqa: S101
+        return parsed.model if exchange.upstream_model != parsed.model else None
+
+    def _choose_meter(self, exchange: Exchange, rename_to: str | None) -> Meter:
+        response = exchange.response
+        assert response is not None  # noqa: S101
+        if not self._operation.metered or response.status >= 300 or _encoded(response.headers):
+            return PassMeter()
+        if exchange.is_event_stream:
+            return StreamMeter(strip_usage=exchange.usage_injected, rename_to=rename_to)
+        return JsonMeter(rename_to=rename_to)
+
+    def _head(self, exchange: Exchange, *, keep_length: bool) -> Headers:
+        response = exchange.response
+        assert response is not None  # noqa: S101
+        head = downstream_headers(response.headers, keep_length=keep_length)
+        if response.status == 429 and exchange.retry_after_seconds is not None:
+            wait = b"%d" % max(1, math.ceil(exchange.retry_after_seconds))
+            head = [field for field in head if field[0] not in (b"retry-after", b"retry-after-ms")]
+            head.append((b"retry-after", wait))
+        head += self._gateway.endpoint_headers(exchange.endpoint)
+        if exchange.upstream_model is not None:
+            head.append((b"x-selected-model", visible(exchange.upstream_model)))
+        head += self._own_headers(len(exchange.attempts) + 1)
+        return head
+
+    def _own_headers(self, attempts: int) -> Headers:
+        return [
+            (b"x-request-id", self._request_id.encode()),
+            (b"x-attempts", b"%d" % attempts),
+            (b"x-failover-count", b"%d" % max(0, attempts - 1)),
+        ]
+
+    async def _tell(self, error: BalancerError) -> None:
+        """Say what went wrong: as an answer, or, behind a committed one, in band and by closing."""
+        if not self._committed_at:
+            attempts = len(self._exchange.attempts) if self._exchange is not None else 0
+            await send_error(self._send, error, self._own_headers(attempts))
+            return
+        exchange, meter, transport = self._exchange, self._meter, self._transport()
+        assert exchange is not None and meter is not None  # noqa: S101
+        if exchange.is_event_stream:
+            event = error_event(str(error), mid_event=not meter.at_boundary)
+            await self._send({"type": "http.response.body", "body": event})
+        if transport is None:
+            if not exchange.is_event_stream:
+                raise error  # the server closes the connection; there is no other way to cut an answer short
+            return
+        transport.close()
+        if not exchange.is_event_stream:
+            if self._watch is not None:
+                self._watch.stop()
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _client_left(self) -> bool:
+        return self._left_early or (self._watch is not None and self._watch.client_left)
+
+    def _count_live(self, meter: Meter) -> None:
+        gateway, exchange = self._gateway, self._exchange
+        assert exchange is not None  # noqa: S101
+        now = gateway.clock()
+        self._live_at = now + _LIVE_SECONDS
+        fresh = meter.events - self._counted_tokens
+        if fresh > 0:
+            gateway.traffic.completion_passed(exchange.endpoint.id, now, fresh)
+            self._counted_tokens += fresh
+
+    def _usage(self, *, cut: bool) -> Usage | None:
+        """Tokens of the answer, so far as one was begun or asked for."""
+        operation, meter = self._operation, self._meter
+        if not operation.metered or (meter is None and not cut) or self._status >= 300:
+            return None
+        return final_usage(
+            meter.usage if meter else None,
+            prompt_bytes=self._prompt_bytes,
+            events=meter.events if meter else 0,
+            answer_bytes=meter.answer_bytes if meter and operation.generates_text else 0,
+            complete=not cut,
+        )
+
+    def _finish(self) -> None:
+        """Give back what is held, then record. Synchronous, so that nothing can come in between."""
+        exchange, error = self._exchange, self._error
+        usage = None
+        if exchange is not None:
+            sent = exchange.lease is not None and error is None
+            cut = self._cancelled or (error is not None and bool(self._committed_at))
+            usage = self._usage(cut=cut) if sent or cut else None
+            broken = error if isinstance(error, UpstreamError) else None
+            exchange.finish(usage, broken=broken, client_left=self._cancelled)
+        if self._cancelled:
+            self._status = _CLIENT_LEFT
+        elif error is not None and not self._committed_at:
+            self._status = answer_for(error).status
+        self._record(usage)
+
+    def _record(self, usage: Usage | None) -> None:
+        gateway, exchange, parsed = self._gateway, self._exchange, self._parsed
+        now = gateway.clock()
+        attempts = exchange.attempts if exchange is not None else []
+        last = attempts[-1] if attempts else None
+        first_byte = overhead = None
+        if exchange is not None and self._committed_at:
+            first_byte = (exchange.first_byte_at or self._committed_at) - self._read_at
+            overhead = exchange.overhead_seconds(self._read_at, self._committed_at)
+        record = RequestRecord(
+            number=gateway.traffic.finished + 1,
+            at=gateway.wall_clock(),
+            request_id=self._request_id,
+            client=self._client.name,
+            operation=self._operation.name,
+            model=parsed.model if parsed else None,
+            upstream_model=exchange.upstream_model if exchange else None,
+            endpoint_id=last.endpoint_id if last else None,
+            endpoint=last.endpoint if last else None,
+            attempts=attempts,
+            streamed=bool(parsed and parsed.stream),
+            status=self._status or 500,
+            first_byte_seconds=first_byte,
+            total_seconds=now - self._arrived_at,
+            overhead_seconds=overhead,
+            usage=usage,
+            error="client left" if self._cancelled else str(self._error or ""),
+        )
+        gateway.traffic.request_finished(
+            record, self._client, now, error_class=self._error_class(), counted_tokens=self._counted_tokens
+        )
+
+    def _error_class(self) -> str:
+        if self._cancelled:
+            return "client_left"
+        for kind, name in _ERROR_CLASSES:
+            if isinstance(self._error, kind):
+                return name
+        if self._status < 400:
+            return ""
+        return "upstream" if self._status >= 500 else "throttled" if self._status == 429 else "client"
+
+
+_ERROR_CLASSES: tuple[tuple[type[BalancerError], str], ...] = (
+    (InvalidRequest, "invalid_request"),
+    (Unauthorized, "unauthorized"),
+    (Draining, "draining"),
+    (AllBusy, "busy"),
+    (NoEndpoint, "no_endpoint"),
+    (UpstreamTimeout, "timeout"),
+    (UpstreamError, "upstream"),
+)
+
+
+def _too_large(limit: int) -> InvalidRequest:
+    return InvalidRequest(f"the request body is larger than {limit} bytes", code="body_too_large", status=413)
+
+
+def _encoded(headers: Headers) -> bool:
+    return any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers)

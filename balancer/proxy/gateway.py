@@ -1,0 +1,86 @@
+"""What all requests of the data plane share, and the answers the balancer gives itself."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.types import Send
+
+from balancer.auth import ClientTokens
+from balancer.core.endpoints import Endpoint
+from balancer.core.errors import BalancerError, Draining
+from balancer.dispatch.dispatcher import Dispatcher
+from balancer.proxy.headers import Headers, endpoint_headers
+from balancer.traffic import Traffic
+from balancer.wire.openai import answer_for
+
+# An id longer than this is nothing we would want to remember.
+_RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp[\w.-]{1,120})"')
+
+
+@dataclass(slots=True, eq=False)
+class Gateway:
+    """The data plane's surroundings. `draining`: take nothing new, finish what runs."""
+
+    dispatcher: Dispatcher
+    tokens: ClientTokens
+    traffic: Traffic
+    max_body_bytes: int
+    client_write_timeout_seconds: float
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    draining: bool = False
+    active: int = 0
+    stored_responses: StoredResponses = field(default_factory=lambda: StoredResponses())  # noqa: PLW0108 - defined below
+    _labels: dict[int, tuple[Endpoint, Headers]] = field(default_factory=dict)
+    _ids: str = field(default_factory=lambda: f"req-{time.time_ns():x}-")
+    _count: int = 0
+
+    def new_request_id(self) -> str:
+        """Unique in this process and, by the time it began, among others."""
+        self._count += 1
+        return f"{self._ids}{self._count:x}"
+
+    def endpoint_headers(self, endpoint: Endpoint) -> Headers:
+        """The routing headers of an endpoint, made once per configuration of it."""
+        known = self._labels.get(endpoint.id)
+        if known is None or known[0] is not endpoint:
+            known = self._labels[endpoint.id] = (endpoint, endpoint_headers(endpoint))
+        return known[1]
+
+
+class StoredResponses:
+    """Which endpoint keeps which answer of the responses API; the oldest are forgotten beyond `size`."""
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._size = size
+        self._endpoints: dict[str, int] = {}
+
+    def get(self, response_id: str) -> int | None:
+        """The id of the endpoint that made the answer."""
+        return self._endpoints.get(response_id)
+
+    def note(self, start_of_answer: bytes, endpoint_id: int) -> None:
+        """Find the id in the first bytes of an answer and keep it."""
+        found = _RESPONSE_ID.search(start_of_answer)
+        if found is None:
+            return
+        self._endpoints[found[1].decode()] = endpoint_id
+        if len(self._endpoints) > self._size:
+            del self._endpoints[next(iter(self._endpoints))]
+
+
+async def send_error(send: Send, error: BalancerError, headers: Headers) -> int:
+    """Answer `error` in the OpenAI envelope; returns the status sent."""
+    answer = answer_for(error)
+    fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body)), *headers]
+    if answer.retry_after_seconds is not None:
+        fields.append((b"retry-after", b"%d" % answer.retry_after_seconds))
+    if answer.status == 413 or isinstance(error, Draining):
+        fields.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": fields})
+    await send({"type": "http.response.body", "body": answer.body})
+    return answer.status

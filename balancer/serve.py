@@ -1,0 +1,157 @@
+"""Serves the application with uvicorn: our protocol class, our sockets, our way to stop.
+
+On the first SIGTERM or SIGINT readiness goes off and nothing new is taken, while the port still answers; running
+requests and streams finish within the grace time. A second signal stops at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from balancer.app import Balancer, create_app
+from balancer.core.errors import BalancerError
+from balancer.proxy.endpoint import TRANSPORT_EXTENSION
+from balancer.settings import Settings
+
+try:
+    import uvloop
+
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+except ImportError:  # not on Windows
+    new_event_loop = asyncio.new_event_loop
+
+logger = logging.getLogger("balancer")
+
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
+_POLL_SECONDS = 0.05
+# After the grace time, what still runs is cancelled and gets this long to give back what it holds.
+_LAST_SECONDS = 1
+
+
+class StartError(BalancerError):
+    """The process cannot serve; the message says why and what to do."""
+
+
+class TransportProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which also shows the application the client's transport: an answer that broke must be cut,
+    and a client that takes nothing must be dropped, for which ASGI has no words.
+    """
+
+    def on_message_begin(self) -> None:
+        """Put the transport into the scope."""
+        super().on_message_begin()
+        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
+        self.scope["extensions"] = extensions
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that finishes what runs before it goes."""
+
+    def __init__(self, config: uvicorn.Config, balancer: Balancer, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._balancer = balancer
+        self._drain_seconds = drain_seconds
+        self._draining: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals reach the event loop, not whatever line happens to run."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, self.stop, each.name)
+        try:
+            yield
+        finally:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(each)
+
+    def stop(self, reason: str) -> None:
+        """Begin to drain; called again: stop at once. For the event loop's own thread."""
+        if self._draining is not None:
+            logger.warning("%s again: stopping at once", reason)
+            self.should_exit = self.force_exit = True
+            return
+        logger.info("%s: draining, at most %g s; repeat to stop at once", reason, self._drain_seconds)
+        self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        self._balancer.drain()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._drain_seconds
+        # Polled: an event set by every last request would be work on the request path for something that happens once.
+        while self._balancer.busy and loop.time() < deadline and not self.should_exit:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets for every address of `host`. Raises StartError."""
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            sockets.append(socket.create_server((address[0], chosen), family=family, backlog=_BACKLOG))
+    except OSError as error:
+        for made in sockets:
+            made.close()
+        words = error.strerror or str(error)
+        raise StartError(f"cannot listen on {host} port {port}: {words}; see LB_HOST and LB_PORT") from None
+    return sockets
+
+
+async def serve_app(
+    app: Starlette, sockets: list[socket.socket], drain_seconds: float, *, started: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until told to stop. Raises StoreError when the database cannot be used."""
+    balancer: Balancer = app.state.balancer
+    config = uvicorn.Config(
+        app,
+        http=TransportProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+        proxy_headers=bool(balancer.settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in balancer.settings.trusted_proxies],
+    )
+    server = DrainingServer(config, balancer, drain_seconds)
+    async with app.router.lifespan_context(app):
+        started()
+        await server.serve(sockets)
+
+
+def serve(settings: Settings, admin_token: str) -> None:
+    """Serve in this thread until a signal comes. Raises StartError or StoreError."""
+    sockets = listen(settings.host, settings.port)
+    app = create_app(settings, admin_token)
+    port = sockets[0].getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+
+    def started() -> None:
+        logger.info("listening on http://%s:%d", host, port)
+
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(serve_app(app, sockets, settings.drain_seconds, started=started))
+    finally:
+        for each in sockets:
+            each.close()
