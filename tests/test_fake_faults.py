@@ -120,7 +120,7 @@ async def test_broken_connections(
 ) -> None:
     fake.behaviour = fake.behaviour.changed({"fault": fault, "fault_count": 1})
     with pytest.raises(error):
-        await client.post("/chat/completions", json=body, timeout=0.2 if "stall" in fault else 5)
+        await client.post("/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.2 if "stall" in fault else 5))
     assert fake.behaviour.fault == "none"
     assert (await client.post("/chat/completions", json=body)).status_code == 200
     await fake.wait_for(lambda stats: stats.inflight == 0)
@@ -134,7 +134,9 @@ async def test_streams_break_after_the_given_number_of_events(
     fake.behaviour = fake.behaviour.changed({"fault": fault, "fault_after": 3})
     received = b""
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadTimeout)):
-        async with client.stream("POST", "/chat/completions", json=STREAM, timeout=0.2) as answered:
+        async with client.stream(
+            "POST", "/chat/completions", json=STREAM, timeout=httpx.Timeout(5, read=0.5)
+        ) as answered:
             async for data in answered.aiter_raw():
                 received += data
     assert len(events_of(received.decode())) == 3

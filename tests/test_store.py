@@ -20,6 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from balancer.store import ConfigurationStore, CreateEndpoint, Database, DatabaseTooNew, StoreError
@@ -99,7 +100,7 @@ async def test_the_scripts_make_exactly_the_tables(tmp_path: Path) -> None:
 
 
 def test_the_tables_are_portable() -> None:
-    dialect = postgresql.dialect()
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     for table in metadata.sorted_tables:
         assert str(CreateTable(table).compile(dialect=dialect))
         for index in table.indexes:
@@ -147,7 +148,9 @@ asyncio.run(balancer.store.Database.open("sqlite+aiosqlite:///lb.db"))
 async def test_the_command_line_of_alembic_migrates_the_same_database(tmp_path: Path, name: str) -> None:
     path = tmp_path / "data" / "lb.db"
     value = str(path) if name == "LB_DB_PATH" else url_of(path)
-    await asyncio.to_thread(run, "-m", "alembic", "upgrade", "head", cwd=CHECKOUT, **{name: value})
+    await asyncio.to_thread(
+        run, "-m", "alembic", "-c", str(CHECKOUT / "alembic.ini"), "upgrade", "head", cwd=tmp_path, **{name: value}
+    )
     assert sql(path, "SELECT version_num FROM alembic_version") == [(HEAD,)]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     await make(path)
@@ -240,7 +243,7 @@ async def test_a_path_that_cannot_be_a_database(tmp_path: Path, taken: str) -> N
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a directory where nobody can write")
 async def test_a_directory_that_cannot_be_written() -> None:
-    with pytest.raises(StoreError, match="/proc/nowhere/lb.db cannot be created or opened"):
+    with pytest.raises(StoreError, match=r"/proc/nowhere/lb.db cannot be created or opened"):
         await Database.open("sqlite+aiosqlite:////proc/nowhere/lb.db")
 
 
@@ -272,45 +275,60 @@ async def test_a_locked_database_is_waited_for_and_then_named(tmp_path: Path) ->
     ],
 )
 async def test_a_url_that_cannot_be_used_is_refused_without_its_secrets(url: str) -> None:
-    with pytest.raises(StoreError, match="sqlite\\+aiosqlite:///data/load_balancer.db") as caught:
+    with pytest.raises(StoreError, match=r"sqlite\+aiosqlite:///data/load_balancer.db") as caught:
         await Database.open(url)
     assert "s3cret" not in str(caught.value)
 
 
 async def test_each_connection_has_its_pragmas(tmp_path: Path) -> None:
-    names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+    async def pragmas(connection: AsyncConnection) -> list[object]:
+        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "secure_delete")
+        return [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in names]
+
     database = await Database.open(url_of(tmp_path / "lb.db"))
-    found = []
-    for transaction in (database.writing, database.reading, database.writing_usage):
-        async with transaction() as connection:
-            values = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in names]
-            found.append(values)
+    found = [await database.read(pragmas), await database.write(pragmas), await database.write_usage(pragmas)]
     await database.close()
     full, normal = 2, 1
-    assert found == [["wal", full, 1, 5000], ["wal", full, 1, 5000], ["wal", normal, 1, 1000]]
+    assert found == [["wal", full, 1, 5000, 1], ["wal", full, 1, 5000, 1], ["wal", normal, 1, 1000, 1]]
 
 
 async def test_a_reader_sees_one_moment_and_waits_for_nobody(tmp_path: Path) -> None:
     database = await Database.open(url_of(tmp_path / "lb.db"))
     store = ConfigurationStore(database)
     await store.load()
-    async with database.reading() as connection:
+
+    async def read(connection: AsyncConnection) -> list[object]:
         count = "SELECT count(*) FROM endpoints"
-        assert (await connection.exec_driver_sql(count)).scalar() == 0
+        before = (await connection.exec_driver_sql(count)).scalar()
         await store.commit([CreateEndpoint({"name": "a", "base_url": "http://a"})], actor="test")
-        assert (await connection.exec_driver_sql(count)).scalar() == 0
+        return [before, (await connection.exec_driver_sql(count)).scalar()]
+
+    assert await database.read(read) == [0, 0]
     assert len((await store.load()).endpoints) == 1
     await database.close()
 
 
 async def test_a_transaction_that_fails_stores_nothing(tmp_path: Path) -> None:
     database = await Database.open(url_of(tmp_path / "lb.db"))
+
+    async def half(connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql("CREATE TABLE half (id INTEGER)")
+        await connection.exec_driver_sql("INSERT INTO half VALUES (1)")
+        raise ValueError("no")
+
     with pytest.raises(ValueError, match="no"):
-        async with database.writing() as connection:
-            await connection.exec_driver_sql("CREATE TABLE half (id INTEGER)")
-            await connection.exec_driver_sql("INSERT INTO half VALUES (1)")
-            raise ValueError("no")
+        await database.write(half)
     with pytest.raises(StoreError, match="no such table: half"):
-        async with database.reading() as connection:
-            await connection.exec_driver_sql("SELECT * FROM half")
+        await database.read(lambda connection: connection.exec_driver_sql("SELECT * FROM half"))
     await database.close()
+
+
+async def test_closing_waits_for_what_runs(tmp_path: Path) -> None:
+    database = await Database.open(url_of(tmp_path / "lb.db"))
+    cancelled = asyncio.create_task(ConfigurationStore(database).set_positions({}, incoming=(1.0, 2.0)))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    await database.close()
+    assert sql(tmp_path / "lb.db", "SELECT incoming_x, incoming_y FROM configuration") == [(1.0, 2.0)]

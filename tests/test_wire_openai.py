@@ -15,11 +15,13 @@ from balancer.core.errors import (
     BalancerError,
     BrokenConnection,
     ConnectError,
+    Draining,
     InvalidRequest,
     ModelNotFound,
     NoneEligible,
     ProtocolError,
     StaleConnection,
+    Unauthorized,
     UpstreamTimeout,
 )
 from balancer.wire.json_text import decode, edit_values, insert_member, member_spans, value_end
@@ -361,6 +363,8 @@ def _error(body: bytes) -> dict[str, Any]:
     [
         (InvalidRequest("'model' must be"), 400, "invalid_request_error", None, None),
         (InvalidRequest("too long", code="c", status=413), 413, "invalid_request_error", "c", None),
+        (Unauthorized("no token"), 401, "invalid_request_error", "invalid_api_key", None),
+        (Draining("shutting down"), 503, "service_unavailable", "shutting_down", 5),
         (ModelNotFound("gpt-x"), 404, "invalid_request_error", "model_not_found", None),
         (AllBusy("m", {"a": "full"}), 429, "rate_limit_error", "rate_limit_exceeded", 1),
         (AllBusy("m", {"a": "full"}, 0.0), 429, "rate_limit_error", "rate_limit_exceeded", 1),

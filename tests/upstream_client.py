@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from balancer.core.endpoints import Endpoint
+from balancer.core.errors import UpstreamError
 from balancer.upstream.connections import Connections
 from balancer.upstream.http1 import UpstreamResponse
 from tests.raw_server import RawServer
@@ -45,3 +46,14 @@ async def whole(response: UpstreamResponse) -> bytes:
 
 async def ask(client: Connections, to: Endpoint) -> bytes:
     return await whole(await post(client, to))
+
+
+async def read_to_end(response: UpstreamResponse) -> tuple[bytes, UpstreamError | None]:
+    """The body as far as it came, and the error it ended with."""
+    body = b""
+    try:
+        while data := await response.read():
+            body += data
+    except UpstreamError as error:
+        return body, error
+    return body, None

@@ -91,11 +91,11 @@ class EndpointPool:
         wanted = {endpoint.id: endpoint for endpoint in endpoints}
         mode = self.strategy if strategy is None else STRATEGIES[resolve_strategy(strategy)]
         shares_before = {eid: _shares(state.endpoint) for eid, state in self.states.items()}
-        known = self._leaving | self.states
+        known = {eid: state for eid, state in self._leaving.items() if state.inflight} | self.states
         self.states = {eid: self._adopt(known.get(eid), endpoint) for eid, endpoint in wanted.items()}
-        self._leaving = {eid: state for eid, state in known.items() if eid not in wanted and state.inflight}
-        for eid in known.keys() - wanted.keys():
-            known[eid].removed = True
+        self._leaving = {eid: state for eid, state in known.items() if eid not in wanted}
+        for state in self._leaving.values():
+            state.removed = True
         if mode is not self.strategy or any(
             shares_before.get(eid, _shares(endpoint)) != _shares(endpoint) for eid, endpoint in wanted.items()
         ):

@@ -50,7 +50,7 @@ class ConfigurationStore:
     """Endpoints, routing mode, canvas and the revisions that led there.
 
     `initial_routing_mode` counts only until the database knows one. `clock` gives Unix time in seconds.
-    A change runs to its end even when its caller is cancelled; `load` then tells what came of it.
+    A change once begun is stored even when its caller is cancelled while waiting for it.
     """
 
     def __init__(

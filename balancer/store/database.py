@@ -89,7 +89,8 @@ class Database:
     async def write(self, work: Work[_T]) -> _T:
         """Run `work` in a transaction that is on the disk when this returns. Raises `StoreError`.
 
-        Whatever `work` raises undoes all of it. A caller that is cancelled does not stop it.
+        Whatever `work` raises undoes all of it. A caller that is cancelled does not stop it. `work` must not write
+        in another transaction: there is one at a time, and it would wait for itself.
         """
         return await self._uninterrupted(self._in_turn(self._configuration, work))
 

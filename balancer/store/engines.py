@@ -98,6 +98,8 @@ def sqlite_engine(
         f"synchronous = {synchronous}",
         # SQLite ignores foreign keys unless told. They keep a provider key that a revision still needs.
         f"foreign_keys = {'ON' if foreign_keys else 'OFF'}",
+        # A provider key that is deleted is gone from the file, not only from the table.
+        "secure_delete = ON",
     )
 
     @event.listens_for(engine.sync_engine, "connect")

@@ -7,6 +7,7 @@ but for positions on the canvas, which belong to no revision.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,15 +34,27 @@ VERSIONED = tuple(name for name in _FIELDS if name not in {"id", "api_key", "cre
 _KEPT = (*VERSIONED, *_LAYOUT, "created_at")
 _REQUIRED = frozenset({"name", "base_url"})
 
+
+def _number(value: float) -> float:
+    number = float(value)
+    if not math.isfinite(number):  # not equal to itself, or not JSON: it would change in every revision
+        raise ValueError(f"{number} is not a number that can be stored")
+    return number
+
+
+def _price(value: float | None) -> float | None:
+    return None if value is None else _number(value)
+
+
 # What a field becomes on its way in, so that the same value always reads the same: 30 and 30.0, list and tuple.
 _STORED_AS: Mapping[str, Callable[[Any], Any]] = {
-    "timeout": float,
-    "token_quota_percent": float,
-    "weight": float,
-    "pos_x": float,
-    "pos_y": float,
-    "price_per_million_input": lambda price: None if price is None else float(price),
-    "price_per_million_output": lambda price: None if price is None else float(price),
+    "timeout": _number,
+    "token_quota_percent": _number,
+    "weight": _number,
+    "pos_x": _number,
+    "pos_y": _number,
+    "price_per_million_input": _price,
+    "price_per_million_output": _price,
     "models": list,
     "tags": list,
     "model_aliases": dict,
@@ -65,7 +78,7 @@ def document(record: EndpointRecord) -> Document:
 def planned(state: State, changes: Iterable[Change], now: str) -> State:
     """`state` after `changes`, in their order. New endpoints get the next ids and `now` as their time of creation.
 
-    Raises `UnknownEndpoint`, `NameTaken`, and ValueError for a field that no caller may set.
+    Raises `UnknownEndpoint`, `NameTaken`, and ValueError for a field or a value that can never be stored.
     """
     mode, endpoints, next_id = state.routing_mode, dict(state.endpoints), state.next_endpoint_id
     for change in changes:

@@ -30,7 +30,7 @@ async def prune(database: Database, now_epoch: float, retention_days: int) -> No
     Of the revisions, the newest 100 stay whatever their age, and never more than 5,000. `now_epoch` is Unix time in
     seconds. Raises `StoreError`.
     """
-    cutoff = now_epoch - retention_days * _DAY_SECONDS
+    cutoff = max(0.0, now_epoch - retention_days * _DAY_SECONDS)
 
     async def delete_a_day(connection: AsyncConnection) -> bool:
         return await _delete_a_day(connection, int(cutoff))

@@ -142,6 +142,8 @@ class Connections:
             self._refuse_when_closed()
         except BaseException:
             connection.abort()
+            # uvloop closes the socket of a cancelled attempt without telling the protocol.
+            self.note_lost(connection)
             raise
         return connection
 

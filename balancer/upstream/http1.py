@@ -208,9 +208,10 @@ class Connection(asyncio.Protocol):
         """The transport is connected, through TLS too."""
         self._transport = cast(asyncio.Transport, transport)
         self._connected = True
-        self._owner.made(self)
         if self._closing:
             self._transport.abort()
+        else:
+            self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived and wake the reader once."""

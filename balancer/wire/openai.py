@@ -216,8 +216,9 @@ def error_event(
 def answer_for(error: BalancerError) -> ErrorAnswer:
     """What the client is told when no answer of an endpoint can be relayed.
 
-    400, 413 (the error's own status) for a bad request; 401 without a valid token; 503 while shutting down; 404 unknown model; 429 all busy; 503 nobody eligible; 504
-    an endpoint stayed silent; 502 any other failure of an endpoint; 500 for what is none of these.
+    400 or 413 (the error's own status) for a bad request; 401 without a valid token; 404 unknown model; 429 all busy;
+    503 nobody eligible, or shutting down; 504 an endpoint stayed silent; 502 any other failure of an endpoint; 500
+    for what is none of these.
     """
     if isinstance(error, InvalidRequest):
         kind = "invalid_request_error"

@@ -1,0 +1,214 @@
+"""Endpoints over the admin API: read, create, change, delete, one or several at once, and try whether they answer.
+
+Several at once are one transaction and one revision, all or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import TypeAdapter
+from starlette.responses import Response
+
+from balancer.admin.answers import ConnectionTest, Done, EndpointView
+from balancer.admin.configuration import Applied, LiveConfiguration
+from balancer.admin.gate import Body, Call, Operation
+from balancer.admin.models import (
+    EndpointChanges,
+    EndpointIds,
+    EndpointToTest,
+    EndpointUpdate,
+    EndpointUpdates,
+    NewEndpoint,
+    NewEndpoints,
+)
+from balancer.admin.problems import Refused, answer, invalid_field
+from balancer.admin.state import StateReader
+from balancer.core.endpoints import Endpoint
+from balancer.store import Change, CreateEndpoint, DeleteEndpoint, EndpointRecord, UpdateEndpoint
+from balancer.upstream.control import ControlClient
+
+# What decides how an endpoint is reached.
+_TESTED = frozenset({"base_url", "api_key", "verify_tls"})
+
+
+class EndpointOperations:
+    """What can be done with endpoints. `default_timeout_seconds` is for those created without one."""
+
+    def __init__(
+        self,
+        configuration: LiveConfiguration,
+        reader: StateReader,
+        control: ControlClient,
+        *,
+        default_timeout_seconds: float,
+    ) -> None:
+        self._configuration = configuration
+        self._reader = reader
+        self._control = control
+        self._default_timeout_seconds = default_timeout_seconds
+
+    def operations(self) -> list[Operation]:
+        """The table of these operations."""
+        return [*self._on_all(), *self._on_one(), *self._tests()]
+
+    def _on_all(self) -> list[Operation]:
+        path = "/endpoints"
+        new = Body(TypeAdapter(NewEndpoint), TypeAdapter(NewEndpoints))
+        updates, ids = Body(many=TypeAdapter(EndpointUpdates)), Body(many=TypeAdapter(EndpointIds))
+        one_or_all: Any = EndpointView | list[EndpointView]
+        return [
+            Operation("GET", path, "All endpoints", self._list, list[EndpointView]),
+            Operation(
+                "POST",
+                path,
+                "Create an endpoint, or several as one revision",
+                self._create,
+                one_or_all,
+                (409, 503),
+                new,
+                conditional=True,
+            ),
+            Operation(
+                "PATCH",
+                path,
+                "Change several endpoints as one revision",
+                self._update_several,
+                list[EndpointView],
+                (404, 409, 503),
+                updates,
+                conditional=True,
+            ),
+            Operation(
+                "DELETE",
+                path,
+                "Delete several endpoints as one revision; what runs there finishes",
+                self._delete_several,
+                Done,
+                (404, 503),
+                ids,
+                conditional=True,
+            ),
+        ]
+
+    def _on_one(self) -> list[Operation]:
+        path = "/endpoints/{eid}"
+        fields = Body(TypeAdapter(EndpointChanges))
+        return [
+            Operation("GET", path, "One endpoint", self._get, EndpointView, (404,)),
+            Operation(
+                "PATCH",
+                path,
+                "Change some fields of an endpoint",
+                self._update,
+                EndpointView,
+                (404, 409, 503),
+                fields,
+                conditional=True,
+            ),
+            Operation(
+                "DELETE",
+                path,
+                "Delete an endpoint; what runs there finishes",
+                self._delete,
+                Done,
+                (404, 503),
+                conditional=True,
+            ),
+        ]
+
+    def _tests(self) -> list[Operation]:
+        unsaved = Body(TypeAdapter(EndpointToTest))
+        return [
+            Operation(
+                "POST",
+                "/endpoints/{eid}/test",
+                "Ask an endpoint for its models",
+                self._test,
+                ConnectionTest,
+                (404,),
+            ),
+            Operation(
+                "POST",
+                "/test",
+                "Ask an endpoint for its models before it is saved",
+                self._test_unsaved,
+                ConnectionTest,
+                (404,),
+                unsaved,
+            ),
+        ]
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def _list(self, _: Call) -> Response:
+        current = self._configuration.current
+        return answer(self._reader.endpoints(current.endpoints), revision=current.revision)
+
+    async def _get(self, call: Call) -> Response:
+        record = self._required(call.id)
+        return answer(self._reader.endpoints([record])[0], revision=self._configuration.current.revision)
+
+    # -- changing --------------------------------------------------------------------------------------------------
+
+    async def _create(self, call: Call) -> Response:
+        given: Sequence[NewEndpoint] = call.body if isinstance(call.body, list) else [call.body]
+        timeout = {"timeout": self._default_timeout_seconds}
+        applied = await self._change(call, [CreateEndpoint({**timeout, **each.changes()}) for each in given])
+        views = self._reader.endpoints(applied.created)
+        return answer(views if isinstance(call.body, list) else views[0], revision=applied.after.revision)
+
+    async def _update(self, call: Call) -> Response:
+        self._required(call.id)
+        changes: EndpointChanges = call.body
+        applied = await self._change(call, [UpdateEndpoint(call.id, changes.changes())])
+        return self._updated(applied, [call.id], one=True)
+
+    async def _update_several(self, call: Call) -> Response:
+        updates: Sequence[EndpointUpdate] = call.body
+        applied = await self._change(call, [UpdateEndpoint(each.id, each.fields.changes()) for each in updates])
+        return self._updated(applied, [each.id for each in updates])
+
+    async def _delete(self, call: Call) -> Response:
+        self._required(call.id)
+        applied = await self._change(call, [DeleteEndpoint(call.id)])
+        return answer(Done(), revision=applied.after.revision)
+
+    async def _delete_several(self, call: Call) -> Response:
+        applied = await self._change(call, [DeleteEndpoint(each) for each in call.body])
+        return answer(Done(), revision=applied.after.revision)
+
+    async def _change(self, call: Call, changes: Sequence[Change]) -> Applied:
+        return await self._configuration.change(changes, actor=call.actor, expected_revision=call.expected_revision)
+
+    def _updated(self, applied: Applied, ids: Sequence[int], *, one: bool = False) -> Response:
+        records = {each.id: each for each in applied.after.endpoints}
+        views = self._reader.endpoints(records[each] for each in ids)
+        return answer(views[0] if one else views, revision=applied.after.revision)
+
+    def _required(self, endpoint_id: int) -> EndpointRecord:
+        record = self._configuration.endpoint(endpoint_id)
+        if record is None:
+            raise Refused(404, "endpoint not found")
+        return record
+
+    # -- testing ---------------------------------------------------------------------------------------------------
+
+    async def _test(self, call: Call) -> Response:
+        return await self._asked(self._required(call.id))
+
+    async def _test_unsaved(self, call: Call) -> Response:
+        given: EndpointToTest = call.body
+        fields: dict[str, Any] = {name: value for name, value in given.changes().items() if name in _TESTED}
+        if given.id is not None:
+            return await self._asked(replace(self._required(given.id), **fields))
+        if "base_url" not in fields:
+            raise invalid_field("body", "base_url", "is required without the id of an endpoint", "missing")
+        return await self._asked(Endpoint(id=0, name="", **fields))
+
+    async def _asked(self, endpoint: Endpoint) -> Response:
+        found = await self._control.models(endpoint)
+        latency_ms = round(1000 * found.latency_seconds, 1)
+        return answer(ConnectionTest(found.ok, found.verdict, found.reason, found.status, latency_ms, list(found.ids)))

@@ -1,0 +1,106 @@
+"""A program under test as a process of its own on chosen cores, and what /proc says about it. Linux only."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class StartFailed(Exception):
+    """A program did not begin to listen; the message holds what it said."""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Program:
+    """A command that listens on `port`, kept on `cores`; runs in `folder`, where its output goes to a file."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        port: int,
+        cores: Collection[int],
+        folder: Path,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = port
+        self._output = folder / f"{port}.log"
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, **(environ or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        os.sched_setaffinity(self._process.pid, cores)
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._listens():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise StartFailed(f"{self._process.args!r} did not start:\n{self._output.read_text()}")
+            time.sleep(0.02)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask it to end, and insist."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the process and its descendants so far; resolution 1/100 s."""
+        return sum(_cpu_ticks(pid) for pid in _tree(self._process.pid)) / _TICKS_PER_SECOND
+
+    def pss_bytes(self) -> int:
+        """Proportional share of memory of the process and its descendants."""
+        return sum(_pss(pid) for pid in _tree(self._process.pid))
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from _tree(int(child))
+
+
+def _cpu_ticks(pid: int) -> int:
+    # The name of the program, in parentheses, may hold blanks; utime and stime are the 14th and 15th field.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _pss(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
