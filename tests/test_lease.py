@@ -104,7 +104,7 @@ def test_success_without_a_commit_is_a_verdict_too() -> None:
     fail(pool, credentials=True)
     pool.acquire(CHAT, COOLDOWN).release(Outcome.SUCCESS, COOLDOWN + 1)
     assert state.breaker.state is CLOSED
-    assert state.fresh_latency(COOLDOWN + 1) == 1.0
+    assert state.latency_at == COOLDOWN + 1
     assert not state.credentials_refused
 
 

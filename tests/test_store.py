@@ -26,22 +26,14 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from balancer.store import ConfigurationStore, CreateEndpoint, Database, DatabaseTooNew, StoreError
 from balancer.store.migration import HEAD, VERSIONS, scripts_directory
 from balancer.store.tables import metadata
+from tests.store_parts import sql, url_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-
-
-def url_of(path: Path) -> str:
-    return f"sqlite+aiosqlite:///{path}"
 
 
 async def make(path: Path) -> None:
     database = await Database.open(url_of(path))
     await database.close()
-
-
-def sql(path: Path, statement: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        return connection.execute(statement).fetchall()
 
 
 def fingerprint(directory: Path) -> dict[str, str]:

@@ -8,18 +8,9 @@ from pathlib import Path
 import pytest
 
 from balancer.store import Database, NameTaken, TokenRecord, TokenStore, TokenTaken, UnknownToken
+from tests.store_parts import Clock
 
 FIRST, SECOND = "1" * 64, "2" * 64
-
-
-class Clock:
-    """Unix time that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

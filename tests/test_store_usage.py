@@ -27,19 +27,10 @@ from balancer.store import (
     UsageWriter,
     prune,
 )
+from tests.store_parts import Clock, sql, url_of
 
 NOON = 1_800_000_000  # a full minute, and a full hour
 DAY = 86_400
-
-
-class Clock:
-    """Unix time that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = float(NOON)
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Counters:
@@ -50,10 +41,6 @@ class Counters:
 
     def __call__(self) -> UsageBatch | None:
         return self.batches.pop(0) if self.batches else None
-
-
-def url_of(path: Path) -> str:
-    return f"sqlite+aiosqlite:///{path}"
 
 
 def requests(**by_endpoint: int) -> UsageBatch:
@@ -73,11 +60,6 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
-
-
-def sql(path: Path, statement: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        return connection.execute(statement).fetchall()
 
 
 def break_totals(path: Path) -> None:

@@ -224,7 +224,7 @@ async def test_answers_after_which_the_connection_serves_again(said: bytes, stat
 )
 @both_loops
 async def test_answers_after_which_the_connection_is_closed(said: bytes) -> None:
-    async with RawServer(says(said)) as server, connections() as client:
+    async with RawServer(says(said)) as server, connections(keepalive_expiry_seconds=60) as client:
         assert await ask(client, endpoint(server)) == b"ok"
         await eventually(lambda: not server.running)
         assert repr(client) == "<Connections: 0 open, 0 idle>"
@@ -289,17 +289,12 @@ async def test_idle_connections_are_too_old_after_a_while() -> None:
     now = 0.0
     async with (
         RawServer(says(answer())) as server,
-        connections(keepalive_expiry_seconds=4.0, clock=lambda: now) as client,
+        connections(keepalive_expiry_seconds=40, clock=lambda: now) as client,
     ):
-        await ask(client, endpoint(server))
-        now = 3.9
-        assert (await post(client, endpoint(server))).reused
-        now = 5.0
-        await ask(client, endpoint(server))
-        assert server.connections == 2
-        now = 9.0
-        await ask(client, endpoint(server))
-        assert server.connections == 3
+        for now, connected in ((0.0, 1), (39.0, 1), (78.0, 1), (118.0, 2), (200.0, 3)):  # noqa: B007 - the clock's
+            await ask(client, endpoint(server))
+            assert server.connections == connected
+            await eventually(lambda: repr(client) == "<Connections: 1 open, 1 idle>")
 
 
 @both_loops
@@ -381,3 +376,4 @@ async def test_close_waits_until_every_socket_is_closed() -> None:
         await client.close()
         with pytest.raises(ConnectError, match="shutting down"):
             await post(client, endpoint(server))
+        assert server.connections == 1

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.errors import BrokenConnection, UpstreamTimeout
+from balancer.upstream.http1 import Connection
 from tests.raw_server import answer, chunked
-from tests.upstream_fakes import Bench, FakeLoop, begin, finish, read_all
+from tests.upstream_fakes import Bench, FakeLoop, FakeOwner, FakeTransport, begin, finish, read_all
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CODED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -269,13 +270,22 @@ def test_bytes_on_an_idle_connection_end_it(bench: Bench) -> None:
     assert bench.owner.events == ["made", "withdrawn"]
 
 
+def test_a_connection_given_up_before_it_was_made_is_cut_when_it_is(loop: FakeLoop) -> None:
+    owner, transport = FakeOwner(), FakeTransport()
+    connection = Connection(owner, loop.as_loop(), lambda: loop.now)
+    connection.abort()
+    connection.connection_made(transport)
+    assert transport.is_closing()
+    assert owner.events == ["withdrawn"]
+
+
 # -- limits
 
 
 @pytest.mark.parametrize("size", [1000, 64 * 1024, 200_000], ids=str)
 def test_a_head_of_64_kilobytes_is_accepted_and_no_more(bench: Bench, size: int) -> None:
     fixed = len(HEAD + b"x: \r\nContent-Length: 0\r\n\r\n")
-    for extra, good in ((0, True), (1, False)):
+    for extra, good in ((0, True), (0, True), (1, False)):
         response = bench.start()
         data = HEAD + b"x: %b\r\nContent-Length: 0\r\n\r\n" % (b"y" * (64 * 1024 - fixed + extra))
         bench.feed(*(data[at : at + size] for at in range(0, len(data), size)))
@@ -313,6 +323,8 @@ def test_back_pressure(bench: Bench) -> None:
     bench.feed(b"x" * 60_000)
     assert not bench.transport.is_reading()
     assert read_all(response) == (b"x" * 120_000, "waiting")
+    assert bench.transport.is_reading()
+    bench.feed(b"x")
     assert bench.transport.is_reading()
 
 
@@ -427,6 +439,21 @@ def test_data_ends_the_silence_that_pings_added_up(bench: Bench, loop: FakeLoop)
         assert finish(reading) is None
         bench.feed(chunked(b"x", last=False))
         assert read_all(response) == (b"x", "waiting")
+
+
+def test_silence_does_not_outlive_its_exchange(bench: Bench, loop: FakeLoop) -> None:
+    response = bench.start(timeout_seconds=10)
+    bench.feed(CODED)
+    reading = response.read(6)
+    begin(reading)
+    loop.advance(6)
+    assert finish(reading) is None
+    bench.feed(chunked())
+    response.close()
+    bench.start(timeout_seconds=10)
+    waiter = bench.connection.news(None)
+    loop.advance(9)
+    assert not waiter.done()
 
 
 def test_a_stream_that_flows_sets_hardly_any_timer(bench: Bench, loop: FakeLoop) -> None:

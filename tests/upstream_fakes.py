@@ -57,6 +57,10 @@ class FakeLoop:
     def close(self) -> None:
         self._real.close()
 
+    def as_loop(self) -> asyncio.AbstractEventLoop:
+        """Itself, for signatures that want a whole loop."""
+        return cast(asyncio.AbstractEventLoop, self)
+
     def create_future(self) -> asyncio.Future[None]:
         return self._real.create_future()
 
@@ -110,7 +114,7 @@ class Bench:
         self.loop = loop
         self.owner = FakeOwner()
         self.transport = FakeTransport()
-        self.connection = Connection(self.owner, cast(asyncio.AbstractEventLoop, loop), lambda: loop.now)
+        self.connection = Connection(self.owner, loop.as_loop(), lambda: loop.now)
         self.connection.connection_made(self.transport)
 
     def start(self, body: bytes = b"", timeout_seconds: float = 10.0) -> UpstreamResponse:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from balancer.admin.answers import Conflict, FieldChangeView, State
 from balancer.admin.problems import Refused, answer, invalid, invalid_field, problem
@@ -72,20 +72,22 @@ class Call:
 class Operation:
     """One method of one path below `/admin/api`.
 
-    `answers` is the type of a good answer; `problems` are further statuses it may have, beside those that follow from
-    the other fields. `conditional`: takes If-Match. `public`: needs no authorization.
+    `answers` is the type of a good answer. `problems` are further statuses it may have, beside those that follow from
+    the other fields; `other_problems` gives their types where they are more than words. `conditional`: takes
+    If-Match. `public`: needs no authorization.
     """
 
     method: str
     path: str
     summary: str
-    call: Callable[[Call], Awaitable[Response]]
+    call: Callable[[Call], Awaitable[ASGIApp]]
     answers: Any
     problems: tuple[int, ...] = ()
     body: Body | None = None
     query: type[BaseModel] | None = None
     conditional: bool = False
     public: bool = False
+    other_problems: Mapping[int, Any] = field(default_factory=dict)
     media_type: str = "application/json"
 
     @property
@@ -102,7 +104,7 @@ class Gate:
         self._state = state
         self._wall_clock = wall_clock
 
-    async def answer(self, operations: Mapping[str, Operation], request: Request) -> Response:
+    async def answer(self, operations: Mapping[str, Operation], request: Request) -> ASGIApp:
         """The answer to a request for the path that has these operations, by method."""
         try:
             return await self._carry_out(operations, request)
@@ -111,7 +113,7 @@ class Gate:
         except BalancerError as error:
             return problem(error)
 
-    async def _carry_out(self, operations: Mapping[str, Operation], request: Request) -> Response:
+    async def _carry_out(self, operations: Mapping[str, Operation], request: Request) -> ASGIApp:
         operation = operations.get(request.method)
         admin = None if operation and operation.public else self._admin(request)
         if not operations:

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from balancer.admin.answers import ChangeView, Conflict, Problem, Revisions, RevertProblem, RevisionView, State
+from balancer.admin.answers import ChangeView, RevertProblem, Revisions, RevisionView, State
 from balancer.admin.configuration import LiveConfiguration
 from balancer.admin.gate import Call, Operation, shown
 from balancer.admin.models import RevisionsQuery
@@ -48,6 +48,7 @@ class RevisionOperations:
                 State,
                 (404, 409, 503),
                 conditional=True,
+                other_problems={409: RevertProblem},
             ),
         ]
 
@@ -64,9 +65,7 @@ class RevisionOperations:
         return answer(_view(found[0]))
 
     async def _restore(self, call: Call) -> Response:
-        await self._configuration.restore(
-            call.id, actor=call.actor, expected_revision=call.expected_revision
-        )
+        await self._configuration.restore(call.id, actor=call.actor, expected_revision=call.expected_revision)
         return self._state()
 
     async def _revert(self, call: Call) -> Response:

@@ -61,9 +61,7 @@ class RoutingOperations:
                 conditional=True,
             ),
             Operation("POST", "/reset-stats", "Begin a new period of counting", self._reset, Done),
-            Operation(
-                "PATCH", "/incoming-pos", "Move the incoming node", self._move_incoming, Done, (503,), incoming
-            ),
+            Operation("PATCH", "/incoming-pos", "Move the incoming node", self._move_incoming, Done, (503,), incoming),
             Operation("PATCH", "/layout", "Move any nodes", self._move, Done, (404, 503), layout),
         ]
 
@@ -91,9 +89,7 @@ class RoutingOperations:
         incoming = None if wanted.incoming is None else (wanted.incoming.x, wanted.incoming.y)
 
         async def move() -> None:
-            await self._configuration.set_positions(
-                _positions(wanted.endpoints), incoming=incoming, tokens=tokens
-            )
+            await self._configuration.set_positions(_positions(wanted.endpoints), incoming=incoming, tokens=tokens)
             for token_id, place in tokens.items():
                 token = self._tokens.get(token_id)
                 if token is not None:

@@ -1,4 +1,4 @@
-"""Client tokens and the admin's own session over the admin API.
+"""Client tokens over the admin API.
 
 A token is shown once, to whoever creates it; afterwards only its digest is known.
 """
@@ -6,20 +6,19 @@ A token is shown once, to whoever creates it; afterwards only its digest is know
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from datetime import datetime
 
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from balancer.admin.answers import CreatedToken, Done, SessionView, TokenView
+from balancer.admin.answers import CreatedToken, Done, TokenView
 from balancer.admin.gate import Body, Call, Operation
-from balancer.admin.models import Login, NewToken, TokenChanges
+from balancer.admin.models import NewToken, TokenChanges
 from balancer.admin.problems import Refused, answer
 from balancer.admin.state import StateReader
 from balancer.admin.turns import Turns
-from balancer.auth import AdminAuth, ClientToken, ClientTokens, Session, new_token, preview, token_digest
-from balancer.store import TOKEN_POSITION, TokenRecord, TokenStore, TokenTaken, iso_time
+from balancer.auth import ClientToken, ClientTokens, new_token, preview, token_digest
+from balancer.store import TOKEN_POSITION, TokenRecord, TokenStore, TokenTaken
 
 
 class TokenOperations:
@@ -46,12 +45,8 @@ class TokenOperations:
                 (409, 503),
                 new,
             ),
-            Operation(
-                "PATCH", one, "Rename or move a client token", self._update, TokenView, (404, 409, 503), changes
-            ),
-            Operation(
-                "DELETE", one, "Revoke a client token at once and for ever", self._revoke, Done, (404, 503)
-            ),
+            Operation("PATCH", one, "Rename or move a client token", self._update, TokenView, (404, 409, 503), changes),
+            Operation("DELETE", one, "Revoke a client token at once and for ever", self._revoke, Done, (404, 503)),
         ]
 
     async def settle(self) -> None:
@@ -71,9 +66,57 @@ class TokenOperations:
             digest = token_digest(text)
             if self._tokens.knows(digest):
                 raise TokenTaken
-            token = _live(await self._store.create(wanted.name, digest.hex(), preview(text), position=position))
+            token = live_token(await self._store.create(wanted.name, digest.hex(), preview(text), position=position))
             self._tokens.add(digest, token)
             return token
 
         created = self._reader.token(await self._turns.take(create))
-        return answer(CreatedToken(**_fields(created), token=text))
+        return answer(CreatedToken(**dataclasses.asdict(created), token=text))
+
+    async def _update(self, call: Call) -> Response:
+        wanted: TokenChanges = call.body
+
+        async def update() -> ClientToken:
+            token = self._required(call.id)
+            x = token.pos_x if wanted.pos_x is None else wanted.pos_x
+            y = token.pos_y if wanted.pos_y is None else wanted.pos_y
+            stored = await self._store.update(call.id, name=wanted.name, position=(x, y))
+            token.name, token.pos_x, token.pos_y = stored.name, stored.pos_x, stored.pos_y
+            return token
+
+        return answer(self._reader.token(await self._turns.take(update)))
+
+    async def _revoke(self, call: Call) -> Response:
+        async def revoke() -> None:
+            self._required(call.id)
+            await self._store.revoke(call.id)
+            self._tokens.revoke(call.id)
+
+        await self._turns.take(revoke)
+        return answer(Done())
+
+    def _required(self, token_id: int) -> ClientToken:
+        token = self._tokens.get(token_id)
+        if token is None:
+            raise Refused(404, "token not found")
+        return token
+
+
+def live_token(record: TokenRecord) -> ClientToken:
+    """A stored token as it lives, with its counts so far."""
+    return ClientToken(
+        record.id,
+        record.name,
+        record.token_preview,
+        created_at=_unix_time(record.created_at),
+        pos_x=record.pos_x,
+        pos_y=record.pos_y,
+        requests=record.total_requests,
+        prompt_tokens=record.prompt_tokens_total,
+        completion_tokens=record.completion_tokens_total,
+        last_used_at=None if record.last_used_at is None else _unix_time(record.last_used_at),
+    )
+
+
+def _unix_time(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()

@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Cut the connection at once; who still reads is woken and finds an error. May be called at any time and again."""
+        """Cut the connection at once; whoever waits is woken and finds an error. May be called at any time, again too."""
         if self.error is None and not self._response.complete:
             self.error = BrokenConnection(_GIVEN_UP)
         self._wake()
