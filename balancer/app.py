@@ -105,18 +105,19 @@ class Balancer:
         await self.writer.start()
         self.admin = AdminApi(
             pool=self.pool,
-            connections=self.connections,
             traffic=self.traffic,
             tokens=self.tokens,
             admin_auth=self.admin_auth,
             configuration=configuration,
             token_store=token_store,
+            usage_store=usage,
             usage_writer=self.writer,
             control=self.control,
             dispatcher=self.dispatcher,
             clock=time.monotonic,
             wall_clock=time.time,
             version=__version__,
+            default_timeout_seconds=self.settings.default_timeout_seconds,
         )
         return self.admin.routes()
 

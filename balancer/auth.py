@@ -321,7 +321,7 @@ def ensure_admin_token(path: Path) -> tuple[str, bool]:
     Raises AdminTokenUnavailable.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             return _read_admin_token(path), False
         created = _create_admin_token(path)

@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from balancer.auth import ClientToken
-from balancer.core.endpoints import Provenance, Usage
+from balancer.core.endpoints import Outcome, Provenance, Usage
 from balancer.series import Rates, Series
 
 LOGGED_REQUESTS = 1000
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+# Outcomes that speak against an endpoint.
+_BLAMED = frozenset({Outcome.FAILED.value, Outcome.REJECTED.value})
 
 
 class AttemptRecord(NamedTuple):
@@ -149,8 +151,8 @@ class Traffic:
         for attempt in record.attempts:
             self.attempts[attempt.endpoint_id, attempt.outcome] += 1
             self.changed_endpoints.add(attempt.endpoint_id)
-        for attempt in record.attempts[:-1]:
-            self.series(attempt.endpoint_id).add(now, failures=1)
+            if attempt.outcome in _BLAMED:
+                self.series(attempt.endpoint_id).add(now, failures=1)
         self._count_client(client, record, now)
         self._count_series(record, now, counted_tokens)
 
@@ -165,7 +167,9 @@ class Traffic:
             self.changed_clients.add(client)
 
     def _count_series(self, record: RequestRecord, now: float, counted_tokens: int) -> None:
-        failed = record.status >= 500 or record.status == 429
+        # An answer that broke after it was begun failed too, though its status says otherwise.
+        broke = bool(record.attempts) and record.attempts[-1].outcome in _BLAMED
+        failed = broke or record.status >= 500 or record.status == 429
         usage, endpoint_id = record.usage, record.endpoint_id
         prompt = usage.prompt_tokens if usage else 0
         completion = usage.completion_tokens if usage else 0
@@ -173,11 +177,12 @@ class Traffic:
             series.add(
                 now,
                 requests=1,
-                failures=int(failed),
                 prompt_tokens=prompt,
                 completion_tokens=completion - counted_tokens,
                 ttfb_seconds=record.first_byte_seconds,
             )
+        if failed:
+            self.total.add(now, failures=1)
         if endpoint_id is None:
             return
         if usage is not None:

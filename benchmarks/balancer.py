@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
 from benchmarks.processes import Program, free_port
 
-# Different shares, so that routing has something to decide and its result can be seen.
-_QUOTAS_PERCENT = (40.0, 30.0, 20.0, 10.0)
+# Different shares, so that routing has something to decide and its result can be seen. One backend each.
+QUOTAS_PERCENT = (40.0, 30.0, 20.0, 10.0)
+
+_TOKEN_FIELDS = ("prompt_tokens_total", "completion_tokens_total")
 
 
 class AccountingWrong(Exception):
@@ -25,13 +27,20 @@ class AccountingWrong(Exception):
 class Served:
     """Requests and tokens, by whoever counted them."""
 
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Served) -> Served:
+        return Served(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
 
 
 class BalancerProgram(Program):
-    """Started with a client token, percentage routing over the backends, database and request log on."""
+    """Percentage routing over the backends for a client with a token; database and request log on, as always."""
 
     def __init__(self, backend_ports: Sequence[int], cores: Collection[int], folder: Path) -> None:
         port = free_port()
@@ -52,50 +61,48 @@ class BalancerProgram(Program):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self._create("/routing", {"routing_mode": "percentage"}, method="PATCH")
-        for number, (port, quota) in enumerate(zip(self._backend_ports, _QUOTAS_PERCENT, strict=True), start=1):
+        self._call("PATCH", "/routing", {"routing_mode": "percentage"})
+        for number, (port, quota) in enumerate(zip(self._backend_ports, QUOTAS_PERCENT, strict=True), start=1):
             endpoint = {
                 "name": f"backend-{number}",
                 "base_url": f"http://127.0.0.1:{port}/v1",
                 "connected": True,
                 "token_quota_percent": quota,
             }
-            self._create("/endpoints", endpoint)
-        self.client_token = str(self._create("/tokens", {"name": "benchmark"})["token"])
+            self._call("POST", "/endpoints", endpoint)
+        self.client_token = self._call("POST", "/tokens", {"name": "benchmark"})["token"]
         return self
 
     def stop(self) -> None:
-        """End the process and the connection to its admin API."""
+        """End the process."""
         self._api.close()
         super().stop()
 
     def check_accounting(self, served: Served) -> str:
-        """Compare what endpoints and client are charged with what was served; returns a sentence about it.
+        """Compare what endpoints and client are charged with what was served; returns the result as a sentence.
 
         Raises AccountingWrong.
         """
-        state = self._api.get("/state").raise_for_status().json()
-        for who in ("endpoints", "client_tokens"):
-            counted = Served(
-                *(sum(each[field] for each in state[who]) for field in ("total_requests", *_TOKEN_FIELDS))
-            )
+        state = self._call("GET", "/state")
+        for payers in ("endpoints", "client_tokens"):
+            counted = sum((_charged(payer) for payer in state[payers]), Served())
             if counted != served:
-                raise AccountingWrong(f"served {served}, but the {who} were charged with {counted}")
+                raise AccountingWrong(f"{served} was served, but {payers} were charged {counted}")
         total = served.prompt_tokens + served.completion_tokens
-        shares = (sum(each[field] for field in _TOKEN_FIELDS) / total for each in state["endpoints"])
+        shares = (100 * sum(endpoint[field] for field in _TOKEN_FIELDS) / total for endpoint in state["endpoints"])
         return (
             f"{served.requests:,} requests, {served.prompt_tokens:,} prompt and {served.completion_tokens:,} completion "
-            f"tokens: counted as served, for endpoints and client. Quotas {_listed(_QUOTAS_PERCENT)} %, "
-            f"shares of tokens {_listed(100 * share for share in shares)} %."
+            f"tokens were served and charged. Quotas {_listed(QUOTAS_PERCENT)} %, shares {_listed(shares)} %."
         )
 
-    def _create(self, path: str, fields: dict[str, object], method: str = "POST") -> dict[str, object]:
-        answer: dict[str, object] = self._api.request(method, path, json=fields).raise_for_status().json()
+    def _call(self, method: str, path: str, fields: dict[str, object] | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._api.request(method, path, json=fields).raise_for_status().json()
         return answer
 
 
-_TOKEN_FIELDS = ("prompt_tokens_total", "completion_tokens_total")
+def _charged(payer: dict[str, Any]) -> Served:
+    return Served(payer["total_requests"], *(payer[field] for field in _TOKEN_FIELDS))
 
 
-def _listed(percentages: Collection[float] | object) -> str:
-    return " / ".join(f"{each:.3g}" for each in percentages)  # type: ignore[attr-defined]
+def _listed(percentages: Iterable[float]) -> str:
+    return " / ".join(f"{each:.2f}" for each in percentages)

@@ -276,6 +276,24 @@ def test_need_respects_caps() -> None:
     assert pool.acquire(CHAT, 0.0).panic
 
 
+def test_overflow_of_one_that_serves_does_not_go_to_one_that_is_down() -> None:
+    """One of two is dead, so the other is full: the answer is 429 or the queue, not waiting for the dead one."""
+    pool = pool_of(endpoint(1, max_concurrent=1), endpoint(2))
+    fail(pool, 2)
+    lease = pool.acquire(CHAT, 0.0)
+    assert isinstance(refusal(pool, 0.0), AllBusy)
+    assert pool.acquire(CHAT, 0.0, {1}).endpoint.id == 2
+    lease.release(Outcome.REJECTED, 0.0)
+    assert pool.acquire(CHAT, 0.0).panic
+
+
+def test_one_that_is_down_and_full_is_nothing_to_wait_for() -> None:
+    pool = pool_of(endpoint(1, max_concurrent=1), endpoint(2))
+    for eid in (1, 2):
+        fail(pool, eid)
+    assert [pool.acquire(CHAT, 0.0).endpoint.id for _ in range(3)] == [1, 2, 2]
+
+
 def test_need_during_a_probe_leaves_the_slot_to_the_probe() -> None:
     pool = pool_of(endpoint(1))
     fail(pool, 1)

@@ -114,6 +114,8 @@ class PoolWalk(RuleBasedStateMachine):
         reasons = {eid: pool.why_not(state, request, now) for eid, state in pool.states.items()}
         eligible = {eid for eid, reason in reasons.items() if reason is None and eid not in tried}
         doubtful = {eid for eid, reason in reasons.items() if reason in GUESSES and eid not in tried}
+        if any(reason is Reason.FULL and eid not in tried and self.trusted(eid) for eid, reason in reasons.items()):
+            doubtful = set()
         try:
             lease = pool.acquire(request, now, tried, may_panic=may_panic)
         except NoEndpoint as refusal:
@@ -129,6 +131,10 @@ class PoolWalk(RuleBasedStateMachine):
             assert not any(pool.states[eid].endpoint.token_quota_percent for eid in eligible)
         self.hold(lease)
 
+    def trusted(self, eid: int) -> bool:
+        state = self.pool.states[eid]
+        return state.healthy and state.breaker.admits(self.now)
+
     def hold(self, lease: Lease) -> None:
         state = self.pool.states[lease.endpoint.id]
         self.held.append((lease, state))
@@ -139,10 +145,7 @@ class PoolWalk(RuleBasedStateMachine):
         states = self.pool.states
         assert refusal.reasons.keys() == {state.endpoint.name for state in states.values()}
         assert refusal.retry_after is None or refusal.retry_after > 0
-        busy = any(
-            reason in BUSY and states[eid].healthy and states[eid].breaker.admits(self.now)
-            for eid, reason in reasons.items()
-        )
+        busy = any(reason in BUSY and self.trusted(eid) for eid, reason in reasons.items())
         known = [state.known_models() for state in states.values()]
         listed = any(models is not None and request.model in models for models in known)
         if busy:

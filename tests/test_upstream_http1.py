@@ -307,11 +307,19 @@ def test_interim_answers_without_end_are_refused(bench: Bench) -> None:
     assert read_all(response) == (b"", "ProtocolError: response head over 64 KB")
 
 
+def test_a_long_head_does_not_count_as_framing(bench: Bench) -> None:
+    response = bench.start()
+    bench.feed(HEAD + b"x: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % (b"y" * 65_000), b"1;" + b"z" * 1000)
+    bench.feed(b"\r\nx\r\n0\r\n\r\n")
+    assert read_all(response) == (b"x", "complete")
+
+
 @pytest.mark.parametrize("drip", [b";" + b"x" * 999, b"0\r\n" + b"a: b\r\n" * 200], ids=["extension", "trailers"])
 def test_framing_without_end_is_refused(bench: Bench, drip: bytes) -> None:
     response = bench.start()
     bench.feed(CODED + chunked(b"begun", last=False) + b"1" * (drip[:1] == b";") + drip)
     assert read_all(response) == (b"begun", "waiting")
+    assert bench.transport.is_reading()
     bench.feed(*[drip.removeprefix(b"0\r\n").replace(b";", b"x")] * 100)
     assert read_all(response) == (b"", "ProtocolError: over 64 KB of framing without content")
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balancer.core.endpoints import Usage
@@ -66,6 +66,7 @@ def bytewise(stream: bytes) -> list[bytes]:
 # -- any bytes, any cuts -------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(_cut_streams(), _OPTIONS)
 def test_cuts_change_nothing(cut: tuple[bytes, list[bytes]], options: dict[str, Any]) -> None:
     stream, pieces = cut
@@ -74,6 +75,7 @@ def test_cuts_change_nothing(cut: tuple[bytes, list[bytes]], options: dict[str, 
     assert run(StreamMeter(**options), bytewise(stream)) == whole
 
 
+@settings(deadline=None)
 @given(_cut_streams(), _OPTIONS)
 def test_cuts_change_nothing_once_chunks_may_pass_whole(
     cut: tuple[bytes, list[bytes]], options: dict[str, Any]
@@ -86,6 +88,28 @@ def test_cuts_change_nothing_once_chunks_may_pass_whole(
     assert run(StreamMeter(**options), [opening, *pieces]) == expected
 
 
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: {\rdata: b\n\ndata: c\n\n",
+        b"data: {\ndata: b\n\nc\n\n",
+        b"data: {}\r\n\r\n\ndata: {}\r\r\ndata: {}\n",
+        b"data: [DONE]\n\ndata: {[DONE]\n\n",
+        b'data: {"choices":[],"usage":{}}\n\n\n\ndata: {}\n\n',
+    ],
+)
+@pytest.mark.parametrize("opening", [b"", b"\xef\xbb\xbf", event(chunk_of("first"))])
+@pytest.mark.parametrize("strip", [False, True])
+def test_every_two_cuts_of_a_stubborn_stream(stream: bytes, opening: bytes, strip: bool) -> None:
+    expected = run(StreamMeter(strip_usage=strip), bytewise(opening + stream))
+    for start in range(len(stream)):
+        for end in range(start, len(stream)):
+            pieces = [opening, stream[:start], stream[start:end], stream[end:]]
+            assert run(StreamMeter(strip_usage=strip), pieces) == expected
+            assert run(StreamMeter(strip_usage=strip), [opening + pieces[1], *pieces[2:]]) == expected
+
+
+@settings(deadline=None)
 @given(_cut_streams())
 def test_without_options_every_chunk_passes_as_it_is(cut: tuple[bytes, list[bytes]]) -> None:
     meter = StreamMeter()
@@ -95,6 +119,7 @@ def test_without_options_every_chunk_passes_as_it_is(cut: tuple[bytes, list[byte
     assert meter.answer_bytes == len(cut[0])
 
 
+@settings(deadline=None)
 @given(_cut_streams())
 def test_pieces_are_what_was_fed(cut: tuple[bytes, list[bytes]]) -> None:
     stream, pieces = cut
@@ -104,6 +129,7 @@ def test_pieces_are_what_was_fed(cut: tuple[bytes, list[bytes]]) -> None:
     assert out + b"".join(piece for _, piece in splitter.finish()) == stream
 
 
+@settings(deadline=None)
 @given(_STREAMS)
 def test_first_event_takes_any_bytes(held: bytes) -> None:
     found = first_event(held)
@@ -129,6 +155,7 @@ def events_of(stream: bytes) -> list[tuple[bytes, bytes]]:
     return events
 
 
+@settings(deadline=None)
 @given(_cut_streams(), _OPTIONS)
 def test_a_comment_at_a_boundary_disturbs_no_event(cut: tuple[bytes, list[bytes]], options: dict[str, Any]) -> None:
     meter, plain = StreamMeter(**options), b""
@@ -143,6 +170,7 @@ def test_a_comment_at_a_boundary_disturbs_no_event(cut: tuple[bytes, list[bytes]
     assert events_of(pinged + tail) == events_of(plain + tail)
 
 
+@settings(deadline=None)
 @given(_STREAMS)
 def test_first_event_is_the_first_dispatched(held: bytes) -> None:
     events = events_of(held)
@@ -176,6 +204,7 @@ def _reported_streams(draw: st.DrawFn) -> tuple[bytes, bytes, Usage]:
     return b"".join([*bare, report, *last]), b"".join(bare + last), Usage(prompt, completion)
 
 
+@settings(deadline=None)
 @given(_reported_streams(), st.data())
 def test_an_injected_report_leaves_no_trace(streams: tuple[bytes, bytes, Usage], data: st.DataObject) -> None:
     with_usage, without, usage = streams
@@ -205,6 +234,7 @@ def test_usage_in_its_own_packet_before_done() -> None:
         {"usage": {"prompt_tokens": 1, "completion_tokens": 1}},
         {"choices": None, "usage": {"prompt_tokens": 1}},
         {"outer": {"choices": [], "usage": {"prompt_tokens": 1}}},
+        {"choices": [], "usage": None, "outer": {"usage": {"prompt_tokens": 1}}},
         [{"choices": [], "usage": {"prompt_tokens": 1}}],
     ],
 )
@@ -242,14 +272,17 @@ def test_what_is_held_back_of_a_broken_stream_is_an_unfinished_event() -> None:
     assert not passing.at_boundary
 
 
-def test_events_are_counted() -> None:
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_events_are_counted(mark: bytes, line_end: bytes) -> None:
     meter = StreamMeter()
     assert (meter.events, meter.at_boundary) == (0, True)
-    meter.feed(event(chunk_of("data: a\ndata: b")))
-    meter.feed(event(chunk_of("b")) * 3 + b": comment\n\n")
-    meter.feed(event({"type": "x"}, "named") + b"event: empty\n\n" + b"data:{}\r\n\r\n")
+    meter.feed(mark + event(chunk_of("data: a\ndata: b")).replace(b"\n", line_end))
+    meter.feed((event(chunk_of("b")) * 3 + b": comment\n\n").replace(b"\n", line_end))
+    named = event({"type": "x"}, "named") + b"event: empty\n\n" + b"data:{}\n\n"
+    meter.feed(named.replace(b"\n", line_end))
     assert meter.events == 6
-    meter.feed(DONE)
+    meter.feed(DONE.replace(b"\n", line_end))
     assert (meter.events, meter.done) == (6, True)
 
 
@@ -323,6 +356,20 @@ def test_an_oversize_event_passes_unread_in_bounded_memory(strip: bool, size: in
     kept = b"" if is_read else big + 2 * line_end
     assert forwarded == (kept if strip else stream)
     assert usage == Usage(1, 3)
+
+
+def test_an_oversize_event_of_many_lines_counts_once() -> None:
+    first = event(chunk_of("first"))
+    stream = first + b"data: " + b"x" * 1_200_000 + b"\ndata: y" * 3 + b"\n\n" + first
+    for pieces in (
+        [first, stream[len(first) :]],
+        [stream],
+        [stream[:1_100_000], stream[1_100_000:]],
+        [stream[:-300], stream[-300:]],
+    ):
+        meter = StreamMeter()
+        assert run(meter, pieces)[0] == stream
+        assert meter.events == 3
 
 
 def test_memory_is_bounded_for_an_endless_line() -> None:

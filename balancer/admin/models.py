@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Strict,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -140,7 +141,7 @@ def _ids_once(ids: list[int]) -> list[int]:
 _Several = Field(min_length=1, max_length=MOST_AT_ONCE)
 NewEndpoints = Annotated[list[NewEndpoint], _Several]
 EndpointUpdates = Annotated[list[EndpointUpdate], _Several, AfterValidator(_updates_once)]
-EndpointIds = Annotated[list[Id], _Several, AfterValidator(_ids_once)]
+EndpointIds = Annotated[list[Annotated[Id, Strict()]], _Several, AfterValidator(_ids_once)]
 
 
 class RoutingChange(_Body):

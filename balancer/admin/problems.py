@@ -66,7 +66,8 @@ def json_bytes(value: Any) -> bytes:
     except orjson.JSONEncodeError:
         # An endpoint can report more tokens than 64 bits hold, or a name that is half a surrogate pair. One absurd
         # value must not take the whole state away.
-        return json.dumps(value, default=dataclasses.asdict, separators=(",", ":")).encode()
+        text = json.dumps(value, default=dataclasses.asdict, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
 
 
 def problem(error: BalancerError) -> Response:

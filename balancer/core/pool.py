@@ -153,6 +153,10 @@ class EndpointPool:
             return Reason.UNHEALTHY
         return None if admitted else Reason.COOLING_DOWN
 
+    def _trusted(self, state: EndpointState, now: float) -> bool:
+        """Whether no guess stands against it: what keeps it out, if anything, is all there is."""
+        return state.healthy and state.breaker.admits(now)
+
     def wait_seconds(self, state: EndpointState, reason: Reason, now: float) -> float | None:
         """Seconds until `reason` may be gone; None when only somebody's act ends it."""
         match reason:
@@ -186,8 +190,9 @@ class EndpointPool:
     ) -> Lease:
         """Choose an endpoint and count the request in. The lease must be released, whatever happens.
 
-        `tried` holds ids that are not asked again. `may_panic`: when nothing else is left, pass through cooldowns and
-        failed probes, which are guesses. Raises ModelNotFound, AllBusy or NoneEligible.
+        `tried` holds ids that are not asked again. `may_panic`: when nothing else is left, not even one that is merely
+        full, pass through cooldowns and failed probes, which are guesses. Raises ModelNotFound, AllBusy or
+        NoneEligible.
         """
         lane = self._lane(request.model)
         asked = self._asked(lane, request, tried)
@@ -236,8 +241,17 @@ class EndpointPool:
         return min(eligible, key=strategy.score(Situation(now, self._rng, request, eligible)))
 
     def _least_doubtful(self, asked: Iterable[Place], now: float) -> Place | None:
-        """Of those kept out by a guess alone, the one that recovers first."""
-        doubtful = [place for place in asked if self._not_now(place.state, now) in _GUESSES]
+        """Of those kept out by a guess alone, the one that recovers first; None while another is merely full.
+
+        What is full serves, and has room again soon: better to say so than to send the overflow to the dead.
+        """
+        doubtful = []
+        for place in asked:
+            reason = self._not_now(place.state, now)
+            if reason is Reason.FULL and self._trusted(place.state, now):
+                return None
+            if reason in _GUESSES:
+                doubtful.append(place)
         return min(doubtful, key=lambda place: max(now, place.state.breaker.open_until), default=None)
 
     def _grant(self, place: Place, lane: Lane, request: RouteRequest, now: float, *, panic: bool) -> Lease:
@@ -285,7 +299,7 @@ class EndpointPool:
                 reasons[state.endpoint.name] = f"tried: {state.last_error}" if state.last_error else "tried"
                 continue
             reasons[state.endpoint.name] = self.describe(state, reason, now)
-            busy = busy or (reason in _BUSY and state.healthy and state.breaker.admits(now))
+            busy = busy or (reason in _BUSY and self._trusted(state, now))
             wait = self.wait_seconds(state, reason, now)
             if wait is not None:
                 waits.append(wait)

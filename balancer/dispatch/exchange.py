@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
 from balancer.core.errors import (
     AllBusy,
-    BalancerError,
     CredentialsRefused,
     ErrorInStream,
     NoEndpoint,
+    ProtocolError,
     Redirected,
     UpstreamError,
 )
@@ -24,7 +24,7 @@ from balancer.traffic import AttemptRecord
 from balancer.upstream.http1 import UpstreamResponse
 from balancer.wire.answers import insufficient_quota, mentions_stream_options, retry_after
 from balancer.wire.openai import Operation, ParsedBody, rewrite
-from balancer.wire.sse import first_event
+from balancer.wire.sse import FirstEvent, first_event
 
 if TYPE_CHECKING:
     from balancer.dispatch.dispatcher import Dispatcher
@@ -207,7 +207,8 @@ class Exchange:
                 include_usage=True if inject else None,
             )
         self.held.clear()
-        self.complete = False
+        self.complete = self.is_event_stream = False
+        self.first_byte_at = 0.0
         self.response = None
         if not self.first_sent_at:
             self.first_sent_at = dispatcher.clock()
@@ -215,7 +216,7 @@ class Exchange:
 
     async def _complains_of_usage(self) -> bool:
         """Whether a 400 may be about the field we added: it says so, or the endpoint never accepted it before."""
-        await self._hold_all()
+        await self._hold_body()
         return mentions_stream_options(b"".join(self.held)) or self._dispatcher.usage_option.unknown(self.endpoint)
 
     # -- judging ---------------------------------------------------------------------------------------------------
@@ -230,7 +231,7 @@ class Exchange:
             self._verdict = GOOD if error is None else BROKEN
             return error
         if status == 429:
-            await self._hold_all()
+            await self._hold_body()
             if insufficient_quota(b"".join(self.held)):
                 verdict = CREDENTIALS
         self._verdict = verdict
@@ -239,65 +240,61 @@ class Exchange:
         return self._refusal_to_relay(status, verdict)
 
     def _refusal_to_relay(self, status: int, verdict: Verdict) -> UpstreamError | None:
-        name = self.endpoint.name
         if verdict.credentials:
-            return CredentialsRefused(
-                f"endpoint {name!r} refused its credentials ({status}); the operator must renew them"
-            )
-        if not verdict.relay:
-            return Redirected(f"endpoint {name!r} answered a redirect ({status}): check its base_url")
-        return None
+            return CredentialsRefused(f"refused its credentials ({status}); the operator must renew them")
+        if verdict.relay:
+            return None
+        if status < 400:
+            return Redirected(f"answered a redirect ({status}): check its base_url")
+        return ProtocolError(f"answered status {status}, which HTTP does not have")
 
     async def _hold_until_usable(self, response: UpstreamResponse) -> UpstreamError | None:
         """Read until the answer has proved usable, or is too long to hold back."""
         self.is_event_stream = _is_event_stream(response.headers)
+        error = None
         if self.is_event_stream:
             error = await self._hold_first_event(response)
+        elif self._operation.metered:
+            await self._hold_body()
         else:
-            await self._hold_body(response)
-            error = None
+            await self._hold(response, 1)
         self.first_byte_at = self._dispatcher.clock()
         return error
 
     async def _hold_first_event(self, response: UpstreamResponse) -> UpstreamError | None:
-        ping_seconds = self._dispatcher.ping_seconds
+        """Comments alone prove nothing, but they are no silence either: they are held back no longer than one."""
+        clock, ping_seconds = self._dispatcher.clock, self._dispatcher.ping_seconds
         held, size = self.held, 0
-        while size < _HOLD_BYTES:
+        until = clock() + self.endpoint.timeout
+        while size < _HOLD_BYTES and clock() < until:
             chunk = await response.read(ping_seconds)
             if chunk is None:
                 return None
             if not chunk:
-                self.complete = True
-                return ErrorInStream(f"endpoint {self.endpoint.name!r} answered an empty stream")
+                return ErrorInStream("answered an empty stream")
             held.append(chunk)
             size += len(chunk)
             event = first_event(chunk if len(held) == 1 else b"".join(held))
             if event is not None:
-                return self._error_in(event.data) if event.is_error else None
+                return _error_in(event)
         return None
 
-    def _error_in(self, data: bytes) -> UpstreamError:
-        words = data[:300].decode("utf-8", "replace")
-        return ErrorInStream(f"endpoint {self.endpoint.name!r} answered a stream that begins with an error: {words}")
-
-    async def _hold_body(self, response: UpstreamResponse) -> None:
+    async def _hold_body(self) -> None:
         """A short answer is held back until it is whole, so that a break in it can still be mended elsewhere."""
-        size = 0
-        while size < _HOLD_BYTES:
+        response = self.response
+        assert response is not None  # noqa: S101
+        if not self.held and not self.complete:
+            await self._hold(response, _HOLD_BYTES)
+
+    async def _hold(self, response: UpstreamResponse, size: int) -> None:
+        """Read until at least `size` bytes are held, or all there is."""
+        while size > 0:
             chunk = await response.read()
             if not chunk:
                 self.complete = True
                 return
             self.held.append(chunk)
-            size += len(chunk)
-            if not self._operation.metered:
-                return
-
-    async def _hold_all(self) -> None:
-        response = self.response
-        assert response is not None  # noqa: S101
-        if not self.complete and not self.held:
-            await self._hold_body(response)
+            size -= len(chunk)
 
     def _note_wait(self, seconds: float | None) -> None:
         if seconds is not None and (self.retry_after_seconds is None or seconds < self.retry_after_seconds):
@@ -339,22 +336,35 @@ class Exchange:
             return None
         return retry_after(response.headers, self._dispatcher.wall_clock())
 
-    def finish(self, usage: Usage | None, *, broken: BalancerError | None = None, client_left: bool = False) -> None:
-        """Give everything back, exactly once. `broken`: why there is no answer, or why a committed one broke."""
+    def finish(self, usage: Usage | None, *, broken: UpstreamError | None = None, abandoned: str = "") -> None:
+        """Give everything back, exactly once. `broken`: why there is no answer, or why a committed one broke.
+
+        `abandoned`: why the exchange ends without a verdict on the endpoint, such as a client that left.
+        """
         if self._finished:
             return
         self._finished = True
-        self._dispatcher.budget.active_requests -= 1
-        if self.lease is not None:
-            outcome = self._verdict.outcome
-            result = str(self.response.status) if self.response is not None else "no answer"
-            if client_left:
-                outcome, result = Outcome.NEUTRAL, "client left"
-            elif broken is not None:
-                outcome, result = Outcome.FAILED, str(broken)
-            self._end_attempt(outcome, result, usage)
+        budget = self._dispatcher.budget
+        budget.active_requests -= 1
         if self._retrying:
-            self._dispatcher.budget.retry_ended()
+            budget.retry_ended()
+        if self.lease is None:
+            return
+        if abandoned:
+            self._end_attempt(Outcome.NEUTRAL, abandoned, usage)
+        elif broken is not None:
+            self._end_attempt(Outcome.FAILED, str(broken), usage)
+        else:
+            self._end_attempt(self._verdict.outcome, self._status_words(), usage)
+
+
+def _error_in(event: FirstEvent) -> UpstreamError | None:
+    if event.is_end:
+        return ErrorInStream("answered an empty stream")
+    if not event.is_error:
+        return None
+    words = event.data[:300].decode("utf-8", "replace")
+    return ErrorInStream(f"answered a stream that begins with an error: {words}")
 
 
 def _is_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -15,6 +15,8 @@ from balancer.core.errors import AllBusy, NoEndpoint
 from balancer.core.lease import Lease
 from balancer.core.pool import EndpointPool
 
+_CLOCK_STEP_SECONDS = 0.001  # loops round timers to this
+
 
 class _Waiting(NamedTuple):
     request: RouteRequest
@@ -31,6 +33,7 @@ class AdmissionQueue:
         self._clock = clock
         self._waiting: dict[int, _Waiting] = {}  # in order of arrival
         self._arrivals = 0
+        self._alarm: asyncio.TimerHandle | None = None
         if size:
             pool.freed = self._hand_out
 
@@ -44,6 +47,8 @@ class AdmissionQueue:
 
     async def admit(self, request: RouteRequest) -> Lease:
         """A lease at once, or after waiting for room. Raises NoEndpoint as the pool does, also when time is up."""
+        if self._waiting:
+            self._hand_out()  # time alone may have made room, and it is theirs who came first
         try:
             return self._pool.acquire(request, self._clock())
         except AllBusy as busy:
@@ -58,8 +63,7 @@ class AdmissionQueue:
         granted: asyncio.Future[Lease] = loop.create_future()
         self._waiting[place] = _Waiting(request, granted)
         deadline = loop.call_later(self._timeout_seconds, _expire, granted, busy)
-        # A throttled endpoint becomes free by the clock; no release announces it.
-        retry = loop.call_later((busy.retry_after or 0.0) + 0.001, self._hand_out)
+        self._look_again(busy.retry_after)
         try:
             return await granted
         except asyncio.CancelledError:
@@ -69,18 +73,33 @@ class AdmissionQueue:
         finally:
             self._waiting.pop(place, None)
             deadline.cancel()
-            retry.cancel()
+
+    def _look_again(self, seconds: float | None) -> None:
+        """A throttled endpoint becomes free by the clock; no release announces it."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + (seconds or 0.0) + _CLOCK_STEP_SECONDS
+        if self._alarm is not None:
+            if self._alarm.when() <= at:
+                return
+            self._alarm.cancel()
+        self._alarm = loop.call_at(at, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        self._hand_out()
 
     def _hand_out(self) -> None:
         now = self._clock()
-        refused: set[str | None] = set()
+        refused: set[tuple[str | None, int | None]] = set()
         for place, (request, granted) in list(self._waiting.items()):
-            if granted.done() or request.model in refused:
+            wanted = (request.model, request.pinned_to)
+            if granted.done() or wanted in refused:
                 continue
             try:
                 lease = self._pool.acquire(request, now)
-            except AllBusy:
-                refused.add(request.model)
+            except AllBusy as busy:
+                refused.add(wanted)
+                self._look_again(busy.retry_after)
                 continue
             except NoEndpoint as error:
                 granted.set_exception(error)

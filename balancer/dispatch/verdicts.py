@@ -14,6 +14,7 @@ no other attempt, whatever happens.
 | 3xx                                                      | yes               | FAILED   |
 | 404, 408, 425                                            | yes               | NEUTRAL  |
 | other 4xx                                                | no                | NEUTRAL  |
+| 600 and above                                            | yes               | FAILED   |
 | 2xx, but an event stream that begins with an error       | yes               | FAILED   |
 | 2xx                                                      | no                | SUCCESS  |
 """
@@ -68,6 +69,8 @@ def judge_status(status: int, *, struck_before: bool = False) -> Verdict:
         return BROKEN
     if status < 500:
         return _BY_STATUS.get(status, _CLIENTS_FAULT)
+    if status >= 600:
+        return BROKEN  # nothing that could be relayed (RFC 9110 section 15)
     return _SECOND_500 if status == 500 and struck_before else _SERVER_ERROR
 
 

@@ -64,8 +64,8 @@ class _Turn:
     """One client request and everything known of it until it is recorded."""
 
     __slots__ = (
+        "_abandoned",
         "_arrived_at",
-        "_cancelled",
         "_client",
         "_committed_at",
         "_counted_tokens",
@@ -84,6 +84,7 @@ class _Turn:
         "_scope",
         "_send",
         "_status",
+        "_unread",
         "_watch",
     )
 
@@ -96,7 +97,7 @@ class _Turn:
         self._client = gateway.tokens.anonymous
         self._arrived_at = self._read_at = gateway.clock()
         self._committed_at = 0.0
-        self._cancelled = False
+        self._abandoned = ""
         self._left_early = False
         self._request_id = ""
         self._parsed: ParsedBody | None = None
@@ -106,6 +107,7 @@ class _Turn:
         self._meter: Meter | None = None
         self._error: BalancerError | None = None
         self._status = 0
+        self._unread = True
         self._counted_tokens = 0
         self._live_at = 0.0
 
@@ -113,15 +115,7 @@ class _Turn:
         """Serve the request; whatever happens, it is counted out and recorded once."""
         self._gateway.active += 1
         try:
-            try:
-                await self._serve()
-            except BalancerError as error:
-                self._error = error
-            except asyncio.CancelledError:
-                self._cancelled = True
-                raise
-            finally:
-                self._finish()
+            await self._serve_and_finish()
             if self._error is not None:
                 await self._tell(self._error)
         except asyncio.CancelledError:
@@ -131,6 +125,24 @@ class _Turn:
             self._gateway.active -= 1
             if self._watch is not None:
                 self._watch.stop()
+
+    async def _serve_and_finish(self) -> None:
+        try:
+            await self._serve()
+        except BalancerError as error:
+            self._error = error
+        except asyncio.CancelledError:
+            if self._client_left():
+                self._abandoned = "client left"
+                raise
+            # Out of grace at shutdown. The task ends with what is left to say, so the cancellation ends here too.
+            self._error = Draining("the balancer is shutting down")
+            self._abandoned = "shut down"
+        except Exception:
+            self._abandoned = "internal error"
+            raise
+        finally:
+            self._finish()
 
     # -- the way in ------------------------------------------------------------------------------------------------
 
@@ -167,25 +179,18 @@ class _Turn:
             raise _too_large(limit)
         parts: list[bytes] = []
         size = 0
-        while True:
+        while self._unread:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._left_early = True
                 raise asyncio.CancelledError
             part: bytes = message.get("body", b"")
-            if not message.get("more_body", False) and not parts:
-                body = part
-                break
+            self._unread = message.get("more_body", False)
             parts.append(part)
             size += len(part)
             if size > limit:
                 raise _too_large(limit)
-            if not message.get("more_body", False):
-                body = b"".join(parts)
-                break
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _pin(self, parsed: ParsedBody) -> int | None:
         """A conversation kept at an endpoint goes on where it was begun."""
@@ -216,8 +221,9 @@ class _Turn:
         assert response is not None  # noqa: S101 - what `open` promises
         rename_to = self._rename_to(exchange)
         self._meter = meter = self._choose_meter(exchange, rename_to)
-        unchanged = isinstance(meter, PassMeter) or (rename_to is None and not exchange.usage_injected)
-        head = self._head(exchange, keep_length=unchanged)
+        # A stream may get more, a ping or an error; JSON with another name in it is longer or shorter.
+        keep_length = isinstance(meter, PassMeter) or (rename_to is None and not isinstance(meter, StreamMeter))
+        head = self._head(exchange, keep_length=keep_length)
         body = meter.feed(exchange.held[0] if len(exchange.held) == 1 else b"".join(exchange.held))
         if exchange.complete:
             body += meter.finish()
@@ -229,14 +235,16 @@ class _Turn:
         if exchange.complete:
             await self._send_counted({"type": "http.response.body", "body": body})
             return
+        ping_seconds = self._gateway.dispatcher.ping_seconds if isinstance(meter, StreamMeter) else None
+        if not body and ping_seconds is not None and meter.at_boundary:
+            body = _PING  # the one that made us commit
         if body:
             await self._send_counted({"type": "http.response.body", "body": body, "more_body": True})
-        await self._relay_rest(exchange, response, meter)
+        await self._relay_rest(response, meter, ping_seconds)
 
-    async def _relay_rest(self, exchange: Exchange, response: UpstreamResponse, meter: Meter) -> None:
+    async def _relay_rest(self, response: UpstreamResponse, meter: Meter, ping_seconds: float | None) -> None:
         send, watch, clock = self._send, self._watch, self._gateway.clock
         assert watch is not None  # noqa: S101
-        ping_seconds = self._gateway.dispatcher.ping_seconds if exchange.is_event_stream else None
         while True:
             chunk = await response.read(ping_seconds)
             if chunk:
@@ -302,25 +310,28 @@ class _Turn:
 
     async def _tell(self, error: BalancerError) -> None:
         """Say what went wrong: as an answer, or, behind a committed one, in band and by closing."""
-        if not self._committed_at:
-            attempts = len(self._exchange.attempts) if self._exchange is not None else 0
-            await send_error(self._send, error, self._own_headers(attempts))
+        attempts = self._exchange.attempts if self._exchange is not None else ()
+        if isinstance(error, UpstreamError) and attempts:
+            error = type(error)(f"endpoint {attempts[-1].endpoint!r}: {error}")
+        if self._committed_at:
+            await self._break_off(error)
             return
-        exchange, meter, transport = self._exchange, self._meter, self._transport()
-        assert exchange is not None and meter is not None  # noqa: S101
-        if exchange.is_event_stream:
+        unread = self._receive if self._unread else None
+        await send_error(self._send, error, self._own_headers(len(attempts)), unread=unread)
+
+    async def _break_off(self, error: BalancerError) -> None:
+        meter, watch, transport = self._meter, self._watch, self._transport()
+        assert meter is not None and watch is not None  # noqa: S101
+        if isinstance(meter, StreamMeter):
             event = error_event(str(error), mid_event=not meter.at_boundary)
-            await self._send({"type": "http.response.body", "body": event})
-        if transport is None:
-            if not exchange.is_event_stream:
-                raise error  # the server closes the connection; there is no other way to cut an answer short
-            return
-        transport.close()
-        if not exchange.is_event_stream:
-            if self._watch is not None:
-                self._watch.stop()
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
+            await self._send_counted({"type": "http.response.body", "body": event})
+            if transport is not None:
+                transport.close()
+        elif transport is not None:
+            transport.close()
+            await watch.until_gone()
+        else:
+            raise error  # the server closes the connection; there is no other way to cut an answer short
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -336,34 +347,35 @@ class _Turn:
         if fresh > 0:
             gateway.traffic.completion_passed(exchange.endpoint.id, now, fresh)
             self._counted_tokens += fresh
+            if exchange.lease is not None:
+                exchange.lease.progressed(self._prompt_bytes / 4 + self._counted_tokens)
 
-    def _usage(self, *, cut: bool) -> Usage | None:
-        """Tokens of the answer, so far as one was begun or asked for."""
-        operation, meter = self._operation, self._meter
-        if not operation.metered or (meter is None and not cut) or self._status >= 300:
+    def _usage(self) -> Usage | None:
+        """Tokens of the answer; of one that was cut, or not there yet when the client left, what had passed by then."""
+        operation, meter, exchange = self._operation, self._meter, self._exchange
+        if not operation.metered or exchange is None or exchange.lease is None or self._status >= 300:
+            return None
+        if meter is None and not self._abandoned:
             return None
         return final_usage(
             meter.usage if meter else None,
             prompt_bytes=self._prompt_bytes,
             events=meter.events if meter else 0,
             answer_bytes=meter.answer_bytes if meter and operation.generates_text else 0,
-            complete=not cut,
+            complete=not self._abandoned and self._error is None,
         )
 
     def _finish(self) -> None:
         """Give back what is held, then record. Synchronous, so that nothing can come in between."""
         exchange, error = self._exchange, self._error
-        usage = None
+        usage = self._usage()
         if exchange is not None:
-            sent = exchange.lease is not None and error is None
-            cut = self._cancelled or (error is not None and bool(self._committed_at))
-            usage = self._usage(cut=cut) if sent or cut else None
             broken = error if isinstance(error, UpstreamError) else None
-            exchange.finish(usage, broken=broken, client_left=self._cancelled)
-        if self._cancelled:
+            exchange.finish(usage, broken=broken, abandoned=self._abandoned)
+        if self._abandoned and self._client_left():
             self._status = _CLIENT_LEFT
-        elif error is not None and not self._committed_at:
-            self._status = answer_for(error).status
+        elif not self._committed_at:
+            self._status = answer_for(error).status if error is not None else 500
         self._record(usage)
 
     def _record(self, usage: Usage | None) -> None:
@@ -387,23 +399,25 @@ class _Turn:
             endpoint=last.endpoint if last else None,
             attempts=attempts,
             streamed=bool(parsed and parsed.stream),
-            status=self._status or 500,
+            status=self._status,
             first_byte_seconds=first_byte,
             total_seconds=now - self._arrived_at,
             overhead_seconds=overhead,
             usage=usage,
-            error="client left" if self._cancelled else str(self._error or ""),
+            error=self._abandoned or str(self._error or ""),
         )
         gateway.traffic.request_finished(
             record, self._client, now, error_class=self._error_class(), counted_tokens=self._counted_tokens
         )
 
     def _error_class(self) -> str:
-        if self._cancelled:
+        if self._status == _CLIENT_LEFT:
             return "client_left"
         for kind, name in _ERROR_CLASSES:
             if isinstance(self._error, kind):
                 return name
+        if self._abandoned:
+            return "internal"
         if self._status < 400:
             return ""
         return "upstream" if self._status >= 500 else "throttled" if self._status == 429 else "client"

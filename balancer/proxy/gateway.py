@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from starlette.types import Send
+from starlette.types import Receive, Send
 
 from balancer.auth import ClientTokens
 from balancer.core.endpoints import Endpoint
@@ -17,6 +18,8 @@ from balancer.proxy.headers import Headers, endpoint_headers
 from balancer.traffic import Traffic
 from balancer.wire.openai import answer_for
 
+# How long a refused body is still taken in, so that the client comes to read the refusal.
+_LINGER_SECONDS = 1.0
 # An id longer than this is nothing we would want to remember.
 _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp[\w.-]{1,120})"')
 
@@ -73,14 +76,31 @@ class StoredResponses:
             del self._endpoints[next(iter(self._endpoints))]
 
 
-async def send_error(send: Send, error: BalancerError, headers: Headers) -> int:
-    """Answer `error` in the OpenAI envelope; returns the status sent."""
+async def send_error(send: Send, error: BalancerError, headers: Headers, *, unread: Receive | None = None) -> None:
+    """Answer `error` in the OpenAI envelope. `unread`: where the rest of the request comes from, if there is one."""
     answer = answer_for(error)
     fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body)), *headers]
     if answer.retry_after_seconds is not None:
         fields.append((b"retry-after", b"%d" % answer.retry_after_seconds))
-    if answer.status == 413 or isinstance(error, Draining):
+    closes = answer.status == 413 or isinstance(error, Draining)
+    if closes:
         fields.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": fields})
-    await send({"type": "http.response.body", "body": answer.body})
-    return answer.status
+    if closes and unread is not None:
+        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+        await _linger(unread)
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _linger(unread: Receive) -> None:
+    """Take in for a while what the client still sends: closing on unread bytes would destroy the answer on its way
+    to the client (RFC 9112 section 9.6).
+    """
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while (await unread()).get("more_body", False):
+                pass
+    except TimeoutError:
+        pass

@@ -59,6 +59,11 @@ class ClientWatch:
         """Whether the client is why the task was cancelled."""
         return self.gone or self.stalled
 
+    async def until_gone(self) -> None:
+        """Wait for the connection to end, as a send that nothing completes: ends by cancelling whoever called."""
+        self.sends_begun += 1
+        await self._loop.create_future()
+
     def stop(self) -> None:
         """End the watch; the task it watches for is done. Call before anything else can be cancelled."""
         self._timer.cancel()

@@ -131,7 +131,6 @@ class Connection(asyncio.Protocol):
         """Send a request. Wait for `news` then: the head has come once the response has a status, else see `error`."""
         response = self._response = UpstreamResponse(self, self._used)
         self._used = True
-        self._reusable = False
         self._head_room = HEAD_LIMIT
         self._unread = self._delivered = 0
         self._timeout_seconds = timeout_seconds
@@ -188,7 +187,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Cut the connection at once; whoever waits is woken and finds an error. May be called at any time, again too."""
+        """Cut the connection at once, at any time; whoever waits is woken and finds an error."""
         if self.error is None and not self._response.complete:
             self.error = BrokenConnection(_GIVEN_UP)
         self._wake()
@@ -228,10 +227,13 @@ class Connection(asyncio.Protocol):
         except HttpParserError as error:
             self._refuse(error)
             return
-        if awaiting_head and not response.status:
+        if not awaiting_head:
+            self._unread += len(data)
+        elif response.status:
+            self._unread = sum(map(len, self.chunks))
+        else:
             self._head_room -= len(data)
             return
-        self._unread += len(data)
         if self.chunks or response.complete or awaiting_head:
             # _wake, written out: once per chunk of every stream.
             waiter = self._waiter
@@ -252,8 +254,9 @@ class Connection(asyncio.Protocol):
         """The socket is closed, by whoever."""
         self._end("closed" if exc is None else "reset")
         self._owner.lost(self)
+        del self._parser  # it knows our callbacks: without the cycle the connection is freed at once
 
-    # -- llhttp's callbacks; on_body is a slot
+    # -- llhttp's callbacks; on_body is set in __init__
 
     def on_message_begin(self) -> None:
         """Refuse an answer behind the answer."""
@@ -307,9 +310,6 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     def _refuse(self, error: HttpParserError) -> None:
-        if self._response.complete:
-            self.abort()
-            return
         own = error.__context__
         self._fail(own if isinstance(own, ProtocolError) else ProtocolError(f"not a valid HTTP answer: {error}"))
 
@@ -317,8 +317,6 @@ class Connection(asyncio.Protocol):
         response, room = self._response, self._head_room
         if room:
             self.data_received(data[:room])
-        if self._closing:
-            return
         if not response.status:
             self._fail(ProtocolError("response head over 64 KB"))
         elif len(data) > room:
