@@ -1,76 +1,87 @@
-"""CPU time per request and per stream of the proxy process, the balancer beside the naive pass-through.
+"""CPU time per request and per stream of the proxy process: the balancer beside the naive pass-through.
 
-The proxy under test has one core for itself, backends and load generator another. Prints a Markdown table.
+The proxy under test has a core for itself, backend and load generator have another. Prints a Markdown table.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
-import platform
-import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import uvloop
 
 from benchmarks import backend
-from benchmarks.balancer import QUOTAS_PERCENT, AccountingWrong, BalancerProgram, Served
-from benchmarks.load import LoadError, Measured, request_bytes, run
+from benchmarks.balancer import QUOTAS_PERCENT, AccountingWrong, BalancerProgram
+from benchmarks.load import LoadError
 from benchmarks.processes import Program, StartFailed, free_port
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One kind of load. `connections` 0: as many as were asked for."""
-
-    name: str
-    model: str
-    connections: int = 0
-
+from benchmarks.report import hardware, table, write_json
+from benchmarks.subjects import Case, Subject
 
 CASES = (
     Case("JSON", backend.JSON),
-    Case(f"stream of {backend.CHUNKS} chunks, one write", backend.BURST),
-    Case(f"stream of {backend.CHUNKS} chunks, each written by itself", backend.CHUNKED),
+    Case(f"stream of {backend.CHUNKS}, one write", backend.BURST),
+    Case(f"stream of {backend.CHUNKS}, a write each", backend.CHUNKED),
     Case("JSON, one connection", backend.JSON, connections=1),
 )
-DIRECT, BALANCER, NAIVE = "none (direct)", "balancer", "Starlette + httpx"
 
 
-@dataclass(slots=True)
-class Subject:
-    """Who is measured: a process that answers `/v1/chat/completions`, and all that was measured of it."""
-
-    name: str
-    program: Program
-    client_token: str = "none"
-    rounds: dict[Case, list[Measured]] = field(default_factory=dict)
-    pss_bytes: dict[Case, int] = field(default_factory=dict)
-
-    def measure(self, case: Case, connections: int, seconds: float) -> None:
-        """One round of one case."""
-        port = self.program.port
-        request = request_bytes(port, case.model, self.client_token, stream=case.model != backend.JSON)
-        measured = asyncio.run(
-            run(port, request, case.connections or connections, seconds, self.program.cpu_seconds),
-            loop_factory=uvloop.new_event_loop,
-        )
-        self.rounds.setdefault(case, []).append(measured)
-        self.pss_bytes[case] = self.program.pss_bytes()
-
-    def served(self) -> Served:
-        """Everything it answered."""
-        return sum((_served(case, each) for case, rounds in self.rounds.items() for each in rounds), Served())
+def main() -> int:
+    """Measure and print; returns the exit code: 1 when something went wrong, so that there are no figures."""
+    arguments = _parser().parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    proxy_core, others = cores[:1], cores[1:] or cores
+    os.sched_setaffinity(0, others)
+    try:
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+            balancer, *others_measured = _start(running, Path(folder), proxy_core, others)
+    except (LoadError, StartFailed, AccountingWrong) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    conditions = f"{hardware()}; {arguments.connections} connections, {arguments.rounds} rounds of {arguments.seconds:g} s"
+    print(f"{table(subjects, reference=balancer)}\n\n{conditions}.\n\nAccounting: {accounting}")
+    if arguments.json is not None:
+        write_json(arguments.json, subjects, conditions, accounting)
+    return 0
 
 
-def _served(case: Case, measured: Measured) -> Served:
-    answered = measured.answered
-    return Served(answered, answered * backend.PROMPT_TOKENS, answered * backend.COMPLETION_TOKENS[case.model])
+def _start(
+    running: ExitStack, folder: Path, proxy_core: Collection[int], others: Collection[int]
+) -> tuple[list[Subject], BalancerProgram]:
+    ports = [free_port() for _ in QUOTAS_PERCENT]
+    command = [sys.executable, "-m", "benchmarks.backend", *map(str, ports)]
+    direct = running.enter_context(Program(command, ports[-1], others, folder))
+    balancer = running.enter_context(BalancerProgram(ports, proxy_core, folder))
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.naive", str(port), f"http://127.0.0.1:{ports[0]}/v1"]
+    naive = running.enter_context(Program(command, port, proxy_core, folder))
+    subjects = [
+        Subject("no proxy", direct, is_proxy=False),
+        Subject("balancer", balancer, client_token=balancer.client_token),
+        Subject("Starlette + httpx", naive),
+    ]
+    return subjects, balancer
+
+
+def _measure_round(number: int, subjects: Sequence[Subject], connections: int, seconds: float) -> None:
+    """All subjects take turns within each case, so that a change of the machine's mood meets them alike."""
+    for case in CASES:
+        for subject in subjects:
+            sys.stderr.write(f"\rround {number + 1}: {case.name}, {subject.name}\x1b[K")
+            subject.measure(case, connections, seconds)
+    sys.stderr.write("\r\x1b[K")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.proxy", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="times each case is measured (default 3)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
+    parser.add_argument("--connections", type=int, default=32, help="clients at work all the time (default 32)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
