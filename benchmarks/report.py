@@ -41,17 +41,18 @@ def _spread(figure: Figure) -> str:
     return f"{figure.median:,.0f} ({figure.low:,.0f}..{figure.high:,.0f})"
 
 
-def hardware() -> str:
-    """Processor, cores, kernel and Python in one line."""
-    model = "unknown processor"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+def conditions(connections: int, rounds: int, seconds: float) -> str:
+    """What the figures hold for, in one sentence."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    machine = f"{next(models, platform.machine())}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+    return (
+        f"{machine}, Python {platform.python_version()}; {connections} connections where not said otherwise, "
+        f"{rounds} rounds of {seconds:g} s."
+    )
 
 
-def write_json(file: Path, subjects: Sequence[Subject], conditions: str, accounting: str) -> None:
+def write_json(file: Path, subjects: Sequence[Subject], where: str, accounting: str) -> None:
     """Every figure of every subject and case."""
     results = [
         {
@@ -63,5 +64,5 @@ def write_json(file: Path, subjects: Sequence[Subject], conditions: str, account
         for subject in subjects
         for case in subject.rounds
     ]
-    document = {"conditions": conditions, "accounting": accounting, "results": results}
+    document = {"conditions": where, "accounting": accounting, "results": results}
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
