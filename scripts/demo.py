@@ -150,7 +150,7 @@ def _introduce(url: str) -> None:
 
   state:       curl -s {url}/admin/api/state -H 'X-Admin-Token: {ADMIN_TOKEN}' | python3 -m json.tool
   a request:   curl -s {url}/v1/chat/completions \\
-                 -d '{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}]}}'
+                 --json '{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}]}}'
   metrics:     curl -s {url}/metrics
 
   Ctrl+C ends it.

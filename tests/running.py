@@ -12,7 +12,7 @@ import math
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -306,10 +306,8 @@ async def raw_client(url: str, *, receive_buffer: int = 0, reads: bool = True) -
         yield RawClient(reader, writer)
     finally:
         writer.transport.abort()
-        try:
+        with suppress(OSError):  # the server was first
             await writer.wait_closed()
-        except OSError:
-            pass  # the server was first
 
 
 def request(body: bytes, *lines: bytes, path: str = CHAT_PATH) -> bytes:

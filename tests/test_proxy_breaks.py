@@ -86,13 +86,15 @@ async def test_a_stream_that_breaks_ends_in_an_error_event(fault: Any, asks: boo
 
 async def test_a_break_inside_an_event_does_not_swallow_the_error() -> None:
     pieces = CHUNKED_HEAD + chunked(EVENT % b"one", b'data: {"choices":[{"del', last=False)
-    async with RawServer(says_and_closes(pieces)) as server:
-        async with RunningGateway(wired(server.url, include_usage=False)) as gateway:
-            _, _, body = await raw_chat(gateway, stream=True)
-            first, broken, error = payload(body).removesuffix(b"\n\n").split(b"\n\n")
-            assert first + b"\n\n" == EVENT % b"one"
-            assert broken == b'data: {"choices":[{"del'
-            assert "cut after" in json.loads(error.removeprefix(b"data: "))["error"]["message"]
+    async with (
+        RawServer(says_and_closes(pieces)) as server,
+        RunningGateway(wired(server.url, include_usage=False)) as gateway,
+    ):
+        _, _, body = await raw_chat(gateway, stream=True)
+        first, broken, error = payload(body).removesuffix(b"\n\n").split(b"\n\n")
+        assert first + b"\n\n" == EVENT % b"one"
+        assert broken == b'data: {"choices":[{"del'
+        assert "cut after" in json.loads(error.removeprefix(b"data: "))["error"]["message"]
 
 
 async def test_an_unfinished_event_that_was_held_back_is_dropped() -> None:
@@ -106,11 +108,13 @@ async def test_an_unfinished_event_that_was_held_back_is_dropped() -> None:
 
 async def test_an_error_event_fits_into_a_stream_of_a_declared_length() -> None:
     head = STREAM_HEAD + b"Content-Length: 5000\r\n\r\n"
-    async with RawServer(says_and_closes(head + EVENT % b"one")) as server:
-        async with RunningGateway(wired(server.url, include_usage=False)) as gateway:
-            _, headers, body = await raw_chat(gateway, stream=True)
-            assert b"content-length" not in headers
-            assert b'data: {"error"' in payload(body)
+    async with (
+        RawServer(says_and_closes(head + EVENT % b"one")) as server,
+        RunningGateway(wired(server.url, include_usage=False)) as gateway,
+    ):
+        _, headers, body = await raw_chat(gateway, stream=True)
+        assert b"content-length" not in headers
+        assert b'data: {"error"' in payload(body)
 
 
 async def test_an_encoded_stream_is_cut_rather_than_garbled() -> None:
@@ -134,46 +138,56 @@ async def test_a_long_answer_that_breaks_is_cut_for_the_client_too(framing: str,
         said = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + text
     else:
         said = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(text, last=False)
-    async with RawServer(says_and_closes(said)) as server:
-        async with RunningGateway(wired(server.url, model_aliases=aliases)) as gateway:
-            status, headers, body = await raw_chat(gateway)
-            assert status == 200
-            if b"content-length" in headers:
-                assert headers[b"content-length"] == b"200000"
-                assert body == text
-            else:
-                assert headers[b"transfer-encoding"] == b"chunked"
-                assert not body.endswith(b"0\r\n\r\n")
-                assert b"error" not in body
-            await gateway.settled()
-            check_broken(gateway, "cut after 100,013")
+    async with (
+        RawServer(says_and_closes(said)) as server,
+        RunningGateway(wired(server.url, model_aliases=aliases)) as gateway,
+    ):
+        status, headers, body = await raw_chat(gateway)
+        assert status == 200
+        if b"content-length" in headers:
+            assert headers[b"content-length"] == b"200000"
+            assert body == text
+        else:
+            assert headers[b"transfer-encoding"] == b"chunked"
+            assert not body.endswith(b"0\r\n\r\n")
+            assert b"error" not in body
+        await gateway.settled()
+        check_broken(gateway, "cut after 100,013")
 
 
 async def test_a_short_answer_that_breaks_is_mended_elsewhere() -> None:
     cut = says_and_closes(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"x" * 50_000)
-    async with RawServer(cut) as server, FakeServer(Behaviour(name="good")) as good:
-        async with RunningGateway(wired(server.url, good)) as gateway:
-            response = await gateway.chat()
-            assert response.json()["object"] == "chat.completion"
-            assert response.headers["x-attempts"] == "2"
+    async with (
+        RawServer(cut) as server,
+        FakeServer(Behaviour(name="good")) as good,
+        RunningGateway(wired(server.url, good)) as gateway,
+    ):
+        response = await gateway.chat()
+        assert response.json()["object"] == "chat.completion"
+        assert response.headers["x-attempts"] == "2"
 
 
 async def test_a_break_in_an_error_answer_after_a_failed_stream() -> None:
     """What the first attempt's answer was must not decide how the second one's is ended."""
     cut = says_and_closes(b"HTTP/1.1 500 Oops\r\nContent-Length: 100\r\n\r\n{")
-    async with FakeServer(Behaviour(fault="error_in_200")) as first, RawServer(cut) as second:
-        async with RunningGateway(wired(first, second.url)) as gateway:
-            status, headers, body = await raw_chat(gateway, stream=True)
-            assert (status, headers[b"content-length"], body) == (500, b"100", b"{")
-            assert [attempt.outcome for attempt in gateway.last.attempts] == ["failed", "failed"]
+    async with (
+        FakeServer(Behaviour(fault="error_in_200")) as first,
+        RawServer(cut) as second,
+        RunningGateway(wired(first, second.url)) as gateway,
+    ):
+        status, headers, body = await raw_chat(gateway, stream=True)
+        assert (status, headers[b"content-length"], body) == (500, b"100", b"{")
+        assert [attempt.outcome for attempt in gateway.last.attempts] == ["failed", "failed"]
 
 
 async def test_an_error_event_of_the_endpoint_itself_passes() -> None:
-    async with FakeServer(Behaviour(fault="error_in_200", fault_after=3)) as fake:
-        async with RunningGateway(wired(fake)) as gateway:
-            events = events_of((await gateway.chat(stream=True)).text)
-            assert len(events) == 4
-            assert events[-1]["error"]["message"] == FAULT_MESSAGE
+    async with (
+        FakeServer(Behaviour(fault="error_in_200", fault_after=3)) as fake,
+        RunningGateway(wired(fake)) as gateway,
+    ):
+        events = events_of((await gateway.chat(stream=True)).text)
+        assert len(events) == 4
+        assert events[-1]["error"]["message"] == FAULT_MESSAGE
 
 
 async def test_bytes_behind_an_answer_reach_nobody() -> None:

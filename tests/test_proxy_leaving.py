@@ -108,30 +108,35 @@ async def test_while_connecting() -> None:
 
 
 async def test_while_queued() -> None:
-    async with FakeServer(SILENT) as fake:
-        async with RunningGateway(wired(fake, max_concurrent=1), queue_size=5) as gateway:
-            served = gateway.leaving()
-            await fake.wait_for(lambda stats: stats.inflight)
-            leaving = gateway.leaving()
-            async with leaves(leaving, lambda: not gateway.dispatcher.queue.depth):
-                await eventually(lambda: gateway.dispatcher.queue.depth)
-            record = await gateway.recorded(1)
-            check_left(gateway, outcomes=[])
-            assert (record.endpoint, record.usage) == (None, None)
-            assert gateway.tokens.anonymous.prompt_tokens == 0, "nothing was sent anywhere"
-            assert gateway.inflight == 1
-            served.cancel()
+    async with (
+        FakeServer(SILENT) as fake,
+        RunningGateway(wired(fake, max_concurrent=1), queue_size=5) as gateway,
+    ):
+        served = gateway.leaving()
+        await fake.wait_for(lambda stats: stats.inflight)
+        leaving = gateway.leaving()
+        async with leaves(leaving, lambda: not gateway.dispatcher.queue.depth):
+            await eventually(lambda: gateway.dispatcher.queue.depth)
+        record = await gateway.recorded(1)
+        check_left(gateway, outcomes=[])
+        assert (record.endpoint, record.usage) == (None, None)
+        assert gateway.tokens.anonymous.prompt_tokens == 0, "nothing was sent anywhere"
+        assert gateway.inflight == 1
+        served.cancel()
 
 
 async def test_while_a_second_endpoint_is_asked() -> None:
-    async with FakeServer(Behaviour(fault="status")) as broken, FakeServer(SILENT) as silent:
-        async with RunningGateway(wired(broken, silent)) as gateway:
-            leaving = gateway.leaving()
-            async with leaves(leaving, lambda: silent.stats.disconnects):
-                await silent.wait_for(lambda stats: stats.inflight)
-                assert gateway.dispatcher.budget.active_retries == 1
-            await gateway.recorded(1)
-            check_left(gateway, outcomes=["failed", "neutral"])
+    async with (
+        FakeServer(Behaviour(fault="status")) as broken,
+        FakeServer(SILENT) as silent,
+        RunningGateway(wired(broken, silent)) as gateway,
+    ):
+        leaving = gateway.leaving()
+        async with leaves(leaving, lambda: silent.stats.disconnects):
+            await silent.wait_for(lambda stats: stats.inflight)
+            assert gateway.dispatcher.budget.active_retries == 1
+        await gateway.recorded(1)
+        check_left(gateway, outcomes=["failed", "neutral"])
 
 
 async def test_while_the_body_is_uploaded() -> None:
@@ -156,39 +161,43 @@ async def test_before_anybody_watches() -> None:
 
 async def test_the_half_open_slot_is_given_back() -> None:
     broken = Behaviour(fault="status", fault_status=502)
-    async with FakeServer(broken) as fake:
-        async with RunningGateway(wired(fake), fail_threshold=1, cooldown_seconds=0.01) as gateway:
-            await gateway.chat()
-            breaker = gateway.state().breaker
-            await eventually(lambda: breaker.admits(gateway.gateway.clock()), "end of the cooldown")
-            fake.behaviour = SILENT
-            leaving = gateway.leaving()
-            async with leaves(leaving, lambda: fake.stats.disconnects):
-                await fake.wait_for(lambda stats: stats.inflight)
-                assert breaker.state is BreakerState.HALF_OPEN
-                assert not breaker.admits(gateway.gateway.clock())
-            await gateway.recorded(2)
+    async with (
+        FakeServer(broken) as fake,
+        RunningGateway(wired(fake), fail_threshold=1, cooldown_seconds=0.01) as gateway,
+    ):
+        await gateway.chat()
+        breaker = gateway.state().breaker
+        await eventually(lambda: breaker.admits(gateway.gateway.clock()), "end of the cooldown")
+        fake.behaviour = SILENT
+        leaving = gateway.leaving()
+        async with leaves(leaving, lambda: fake.stats.disconnects):
+            await fake.wait_for(lambda stats: stats.inflight)
             assert breaker.state is BreakerState.HALF_OPEN
-            assert breaker.admits(gateway.gateway.clock())
-            fake.behaviour = Behaviour()
-            assert (await gateway.chat()).status_code == 200
-            assert breaker.state is BreakerState.CLOSED
-            assert not gateway.last.attempts[0].panic
+            assert not breaker.admits(gateway.gateway.clock())
+        await gateway.recorded(2)
+        assert breaker.state is BreakerState.HALF_OPEN
+        assert breaker.admits(gateway.gateway.clock())
+        fake.behaviour = Behaviour()
+        assert (await gateway.chat()).status_code == 200
+        assert breaker.state is BreakerState.CLOSED
+        assert not gateway.last.attempts[0].panic
 
 
 async def test_many_at_any_time() -> None:
-    async with FakeServer(Behaviour(ttft_seconds=0.01, tpot_seconds=0.002)) as fake:
-        async with RunningGateway(wired(fake, max_concurrent=20), queue_size=20) as gateway:
-            clients = [gateway.leaving(stream=number % 2 == 0) for number in range(60)]
-            for client in clients:
-                await asyncio.sleep(0.001)
-                client.cancel()
-            await asyncio.gather(*clients, return_exceptions=True)
-            await gateway.settled()
-            await fake.wait_for(lambda stats: not stats.inflight)
-            assert gateway.traffic.finished == len(gateway.traffic.log)
-            ended = [state.total_requests for state in gateway.pool.states.values()]
-            assert sum(ended) == sum(len(record.attempts) for record in gateway.traffic.log)
+    async with (
+        FakeServer(Behaviour(ttft_seconds=0.01, tpot_seconds=0.002)) as fake,
+        RunningGateway(wired(fake, max_concurrent=20), queue_size=20) as gateway,
+    ):
+        clients = [gateway.leaving(stream=number % 2 == 0) for number in range(60)]
+        for client in clients:
+            await asyncio.sleep(0.001)
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        await gateway.settled()
+        await fake.wait_for(lambda stats: not stats.inflight)
+        assert gateway.traffic.finished == len(gateway.traffic.log)
+        ended = [state.total_requests for state in gateway.pool.states.values()]
+        assert sum(ended) == sum(len(record.attempts) for record in gateway.traffic.log)
 
 
 # -- at shutdown ------------------------------------------------------------------------------------------------------

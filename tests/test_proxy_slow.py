@@ -34,7 +34,7 @@ class Flood:
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(STREAM_HEAD)
-        wave = EVENT * 1000
+        wave = EVENT.replace(b'"x"', b'"%s"' % (b"x" * 2000)) * 30
         while self.written < self.TOTAL:
             writer.write(chunked(wave, last=False))
             await writer.drain()
@@ -55,39 +55,43 @@ async def comes_to_rest(number: Any) -> int:
 @pytest.mark.parametrize("asks", [False, True], ids=["injected", "as asked"])
 async def test_a_client_that_does_not_read_holds_the_endpoint_back(asks: bool) -> None:
     flood = Flood()
-    async with RawServer(flood) as server:
+    async with (
+        RawServer(flood) as server,
         # The endpoint's patience is shorter than the client's pause: it must not be used up by it.
-        async with RunningGateway(wired(server.url, timeout=0.15)) as gateway:
-            async with raw_client(gateway.url, receive_buffer=16_384, reads=False) as client:
-                client.post(chat_body(stream=True, stream_options={"include_usage": asks}), b"connection: close")
-                await eventually(lambda: flood.written)
-                assert await comes_to_rest(lambda: flood.written) < 0.75 * flood.TOTAL
-                assert gateway.inflight == 1
+        RunningGateway(wired(server.url, timeout=0.15)) as gateway,
+    ):
+        async with raw_client(gateway.url, receive_buffer=16_384, reads=False) as client:
+            client.post(chat_body(stream=True, stream_options={"include_usage": asks}), b"connection: close")
+            await eventually(lambda: flood.written)
+            assert await comes_to_rest(lambda: flood.written) < 0.75 * flood.TOTAL
+            assert gateway.inflight == 1
 
-                client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-                await client.head()
-                body = await client.rest()
-                assert len(body) > flood.TOTAL
-                assert DONE in body[-200:]
-                assert (USAGE in body[-200:]) is asks
-            record = await gateway.recorded(1)
-            assert (record.status, record.attempts[0].outcome) == (200, "success")
-            assert record.usage == Usage(7, 9)
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            await client.head()
+            body = await client.rest()
+            assert len(body) > flood.TOTAL
+            assert DONE in body[-200:]
+            assert (USAGE in body[-200:]) is asks
+        record = await gateway.recorded(1)
+        assert (record.status, record.attempts[0].outcome) == (200, "success")
+        assert record.usage == Usage(7, 9)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_a_client_that_takes_nothing_is_dropped(stream: bool) -> None:
-    async with FakeServer(LONG) as fake:
-        async with RunningGateway(wired(fake), client_write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as gateway:
-            async with raw_client(gateway.url, receive_buffer=16_384, reads=False) as client:
-                client.post(chat_body(stream=stream, max_tokens=1_000_000))
-                record = await gateway.recorded(1)
-            assert (record.status, record.error) == (499, "client left")
-            assert record.attempts[0].outcome == "neutral"
-            assert record.usage is not None
-            assert record.usage.provenance is Provenance.PARTIAL
-            assert gateway.state().breaker.failures == 0
-            await fake.wait_for(lambda stats: not stats.connections)
+    async with (
+        FakeServer(LONG) as fake,
+        RunningGateway(wired(fake), client_write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as gateway,
+    ):
+        async with raw_client(gateway.url, receive_buffer=16_384, reads=False) as client:
+            client.post(chat_body(stream=stream, max_tokens=1_000_000))
+            record = await gateway.recorded(1)
+        assert (record.status, record.error) == (499, "client left")
+        assert record.attempts[0].outcome == "neutral"
+        assert record.usage is not None
+        assert record.usage.provenance is Provenance.PARTIAL
+        assert gateway.state().breaker.failures == 0
+        await fake.wait_for(lambda stats: not stats.connections)
 
 
 async def test_a_client_that_reads_a_little_is_kept() -> None:
@@ -116,12 +120,14 @@ async def test_a_client_that_takes_nothing_of_a_broken_answer_is_dropped() -> No
             writer.write(chunked(EVENT * 1000, last=False))
             await asyncio.wait_for(writer.drain(), WRITE_TIMEOUT_SECONDS / 3)
 
-    async with RawServer(_until_blocked(breaks)) as server:
-        async with RunningGateway(wired(server.url), client_write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as gateway:
-            async with raw_client(gateway.url, receive_buffer=16_384, reads=False) as client:
-                client.post(chat_body(stream=True))
-                await gateway.recorded(1)
-                await gateway.settled()
+    async with (
+        RawServer(_until_blocked(breaks)) as server,
+        RunningGateway(wired(server.url), client_write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as gateway,
+        raw_client(gateway.url, receive_buffer=16_384, reads=False) as client,
+    ):
+        client.post(chat_body(stream=True))
+        await gateway.recorded(1)
+        await gateway.settled()
 
 
 def _until_blocked(script: Script) -> Script:
@@ -137,13 +143,15 @@ def _until_blocked(script: Script) -> Script:
 @pytest.mark.parametrize("size", [70_000, 3_000_000])
 async def test_a_cut_answer_does_not_wait_for_a_client_that_takes_nothing(size: int) -> None:
     said = b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * size
-    async with RawServer(says_and_closes(said)) as server:
-        async with RunningGateway(wired(server.url), client_write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as gateway:
-            async with raw_client(gateway.url, receive_buffer=16_384, reads=False) as client:
-                client.post(chat_body())
-                await gateway.recorded(1)
-                await gateway.settled()
-                assert not gateway.last.usage or gateway.last.usage.provenance is Provenance.PARTIAL
+    async with (
+        RawServer(says_and_closes(said)) as server,
+        RunningGateway(wired(server.url), client_write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as gateway,
+        raw_client(gateway.url, receive_buffer=16_384, reads=False) as client,
+    ):
+        client.post(chat_body())
+        await gateway.recorded(1)
+        await gateway.settled()
+        assert not gateway.last.usage or gateway.last.usage.provenance is Provenance.PARTIAL
 
 
 # -- pings ------------------------------------------------------------------------------------------------------------
@@ -186,54 +194,59 @@ async def test_pings_fill_silence_between_events() -> None:
 
 async def test_the_first_ping_commits() -> None:
     script = paced(0.3, b'data: {"error": {"message": "late"}}\n\n')
-    async with RawServer(script) as server, FakeServer() as good:
-        async with RunningGateway(wired(server.url, good), ping_seconds=0.05) as gateway:
-            async with gateway.client.stream(
-                "POST", "/v1/chat/completions", content=chat_body(stream=True)
-            ) as response:
-                first = await anext(response.aiter_bytes())
-                assert first.startswith(PING)
-            await gateway.settled()
-            assert good.stats.total_requests == 0
+    async with (
+        RawServer(script) as server,
+        FakeServer() as good,
+        RunningGateway(wired(server.url, good), ping_seconds=0.05) as gateway,
+    ):
+        async with gateway.client.stream("POST", "/v1/chat/completions", content=chat_body(stream=True)) as response:
+            first = await anext(response.aiter_bytes())
+            assert first.startswith(PING)
+        await gateway.settled()
+        assert good.stats.total_requests == 0
 
 
 async def test_no_pings_unless_configured() -> None:
-    async with RawServer(paced(EVENT, 0.2, b"data: [DONE]\n\n")) as server:
-        async with RunningGateway(wired(server.url)) as gateway:
-            assert await bytes_of(gateway) == EVENT + b"data: [DONE]\n\n"
+    async with (
+        RawServer(paced(EVENT, 0.2, b"data: [DONE]\n\n")) as server,
+        RunningGateway(wired(server.url)) as gateway,
+    ):
+        assert await bytes_of(gateway) == EVENT + b"data: [DONE]\n\n"
 
 
 async def test_silence_under_pings_still_ends_at_the_timeout() -> None:
-    async with FakeServer(Behaviour(fault="stall_body", fault_after=2)) as fake:
-        async with RunningGateway(wired(fake, timeout=0.3), ping_seconds=0.05) as gateway:
-            body = await bytes_of(gateway)
-            assert PING in body
-            assert "silent for 0.3 s" in events_of(body.replace(PING, b"").decode())[-1]["error"]["message"]
-            assert gateway.last.attempts[0].outcome == "failed"
+    async with (
+        FakeServer(Behaviour(fault="stall_body", fault_after=2)) as fake,
+        RunningGateway(wired(fake, timeout=0.3), ping_seconds=0.05) as gateway,
+    ):
+        body = await bytes_of(gateway)
+        assert PING in body
+        assert "silent for 0.3 s" in events_of(body.replace(PING, b"").decode())[-1]["error"]["message"]
+        assert gateway.last.attempts[0].outcome == "failed"
 
 
 async def test_comments_are_held_back_no_longer_than_silence() -> None:
     script = paced(*[b": thinking\n\n", 0.02] * 20, EVENT, b"data: [DONE]\n\n")
-    async with RawServer(script) as server:
-        async with RunningGateway(wired(server.url, timeout=0.1)) as gateway:
-            async with gateway.client.stream(
-                "POST", "/v1/chat/completions", content=chat_body(stream=True)
-            ) as response:
-                received = b""
-                committed_at = None
-                async for part in response.aiter_bytes():
-                    committed_at = committed_at or received or part
-                    received += part
-            assert received == b": thinking\n\n" * 20 + EVENT + b"data: [DONE]\n\n"
-            assert committed_at is not None
-            assert EVENT not in committed_at
+    async with (
+        RawServer(script) as server,
+        RunningGateway(wired(server.url, timeout=0.1)) as gateway,
+    ):
+        async with gateway.client.stream("POST", "/v1/chat/completions", content=chat_body(stream=True)) as response:
+            received = b""
+            committed_at = None
+            async for part in response.aiter_bytes():
+                committed_at = committed_at or received or part
+                received += part
+        assert received == b": thinking\n\n" * 20 + EVENT + b"data: [DONE]\n\n"
+        assert committed_at is not None
+        assert EVENT not in committed_at
 
 
 async def test_64_kb_of_comments_commit() -> None:
-    async with RawServer(paced(b": " + b"x" * 70_000 + b"\n\n", 0.2, EVENT, b"data: [DONE]\n\n")) as server:
-        async with RunningGateway(wired(server.url)) as gateway:
-            async with gateway.client.stream(
-                "POST", "/v1/chat/completions", content=chat_body(stream=True)
-            ) as response:
-                first = await anext(response.aiter_bytes())
-                assert EVENT not in first
+    async with (
+        RawServer(paced(b": " + b"x" * 70_000 + b"\n\n", 0.2, EVENT, b"data: [DONE]\n\n")) as server,
+        RunningGateway(wired(server.url)) as gateway,
+        gateway.client.stream("POST", "/v1/chat/completions", content=chat_body(stream=True)) as response,
+    ):
+        first = await anext(response.aiter_bytes())
+        assert EVENT not in first

@@ -196,15 +196,17 @@ async def test_a_fault_at_the_last_endpoint(row: Row, stream: bool) -> None:
 
 @pytest.mark.parametrize("number", [401, 402, 403])
 async def test_credentials_refused_is_a_state_of_its_own(number: int) -> None:
-    async with FakeServer(Behaviour(fault="status", fault_status=number)) as fake:
-        async with RunningGateway(wired(fake), fail_threshold=1) as gateway:
-            await gateway.chat()
-            assert gateway.state().credentials_refused
-            refused = await gateway.chat()
+    async with (
+        FakeServer(Behaviour(fault="status", fault_status=number)) as fake,
+        RunningGateway(wired(fake), fail_threshold=1) as gateway,
+    ):
+        await gateway.chat()
+        assert gateway.state().credentials_refused
+        refused = await gateway.chat()
 
-            assert refused.status_code == 503
-            assert "credentials refused" in envelope(refused)["message"]
-            assert fake.stats.total_requests == 1, "the panic rule does not lift a refused key"
+        assert refused.status_code == 503
+        assert "credentials refused" in envelope(refused)["message"]
+        assert fake.stats.total_requests == 1, "the panic rule does not lift a refused key"
 
 
 async def test_a_redirect_is_not_followed() -> None:
@@ -229,34 +231,43 @@ async def test_a_dead_reused_connection_costs_no_attempt() -> None:
         writer.write(answer(b"{}"))
         await read_request(reader)
 
-    async with RawServer(answers_once, says(answer(b'{"fresh": true}'))) as server:
-        async with RunningGateway(wired(server.url)) as gateway:
-            assert (await gateway.chat()).json() == {}
-            response = await gateway.chat()
-            assert response.json() == {"fresh": True}
-            assert response.headers["x-attempts"] == "1"
-            assert server.connections == 2
-            assert gateway.state().total_failures == 0
-            assert [attempt.outcome for attempt in gateway.last.attempts] == ["success"]
+    async with (
+        RawServer(answers_once, says(answer(b'{"fresh": true}'))) as server,
+        RunningGateway(wired(server.url)) as gateway,
+    ):
+        assert (await gateway.chat()).json() == {}
+        response = await gateway.chat()
+        assert response.json() == {"fresh": True}
+        assert response.headers["x-attempts"] == "1"
+        assert server.connections == 2
+        assert gateway.state().total_failures == 0
+        assert [attempt.outcome for attempt in gateway.last.attempts] == ["success"]
 
 
 async def test_only_one_strike_for_500_in_a_request() -> None:
     broken = Behaviour(fault="status")
-    async with FakeServer(broken) as one, FakeServer(broken) as two, FakeServer(broken) as three:
-        async with RunningGateway(wired(one, two, three)) as gateway:
-            response = await gateway.chat()
-            assert (response.status_code, response.headers["x-attempts"]) == (500, "3")
-            outcomes = [attempt.outcome for attempt in gateway.last.attempts]
-            assert outcomes == ["failed", "neutral", "neutral"]
-            assert [gateway.state(number).breaker.failures for number in (1, 2, 3)] == [1, 0, 0]
+    async with (
+        FakeServer(broken) as one,
+        FakeServer(broken) as two,
+        FakeServer(broken) as three,
+        RunningGateway(wired(one, two, three)) as gateway,
+    ):
+        response = await gateway.chat()
+        assert (response.status_code, response.headers["x-attempts"]) == (500, "3")
+        outcomes = [attempt.outcome for attempt in gateway.last.attempts]
+        assert outcomes == ["failed", "neutral", "neutral"]
+        assert [gateway.state(number).breaker.failures for number in (1, 2, 3)] == [1, 0, 0]
 
 
 async def test_other_5xx_strike_every_endpoint() -> None:
     broken = Behaviour(fault="status", fault_status=502)
-    async with FakeServer(broken) as one, FakeServer(broken) as two:
-        async with RunningGateway(wired(one, two)) as gateway:
-            assert (await gateway.chat()).status_code == 502
-            assert [gateway.state(number).breaker.failures for number in (1, 2)] == [1, 1]
+    async with (
+        FakeServer(broken) as one,
+        FakeServer(broken) as two,
+        RunningGateway(wired(one, two)) as gateway,
+    ):
+        assert (await gateway.chat()).status_code == 502
+        assert [gateway.state(number).breaker.failures for number in (1, 2)] == [1, 1]
 
 
 # -- throttling -------------------------------------------------------------------------------------------------------
@@ -354,15 +365,17 @@ async def test_a_model_that_nobody_serves() -> None:
 
 
 async def test_all_full() -> None:
-    async with FakeServer(Behaviour(tpot_seconds=30)) as fake:
-        async with RunningGateway(wired(fake, max_concurrent=1)) as gateway:
-            busy = gateway.leaving()
-            await fake.wait_for(lambda stats: stats.inflight)
-            response = await gateway.chat()
-            assert (response.status_code, envelope(response)["type"]) == (429, "rate_limit_error")
-            assert int(response.headers["retry-after"]) >= 1
-            assert fake.stats.total_requests == 1
-            busy.cancel()
+    async with (
+        FakeServer(Behaviour(tpot_seconds=30)) as fake,
+        RunningGateway(wired(fake, max_concurrent=1)) as gateway,
+    ):
+        busy = gateway.leaving()
+        await fake.wait_for(lambda stats: stats.inflight)
+        response = await gateway.chat()
+        assert (response.status_code, envelope(response)["type"]) == (429, "rate_limit_error")
+        assert int(response.headers["retry-after"]) >= 1
+        assert fake.stats.total_requests == 1
+        busy.cancel()
 
 
 # -- limits on attempts -----------------------------------------------------------------------------------------------
@@ -382,42 +395,50 @@ async def test_max_retries_caps_the_attempts_and_no_endpoint_is_asked_twice() ->
 
 
 async def test_no_retry_beyond_the_budget() -> None:
-    async with FakeServer(Behaviour(fault="status", fault_status=502)) as bad, FakeServer() as good:
-        async with RunningGateway(wired(bad, good), fail_threshold=99) as gateway:
-            budget = gateway.dispatcher.budget
-            budget.floor = 0
-            response = await gateway.chat()
-            assert (response.status_code, response.headers["x-attempts"]) == (502, "1")
-            assert (budget.refused_total, good.stats.total_requests) == (1, 0)
-            budget.floor = 1
-            assert (await gateway.chat()).status_code == 200
-            assert budget.active_retries == 0
+    async with (
+        FakeServer(Behaviour(fault="status", fault_status=502)) as bad,
+        FakeServer() as good,
+        RunningGateway(wired(bad, good), fail_threshold=99) as gateway,
+    ):
+        budget = gateway.dispatcher.budget
+        budget.floor = 0
+        response = await gateway.chat()
+        assert (response.status_code, response.headers["x-attempts"]) == (502, "1")
+        assert (budget.refused_total, good.stats.total_requests) == (1, 0)
+        budget.floor = 1
+        assert (await gateway.chat()).status_code == 200
+        assert budget.active_retries == 0
 
 
 async def test_panic_lets_one_attempt_through_cooldowns() -> None:
     broken = Behaviour(fault="status", fault_status=502)
-    async with FakeServer(broken) as one, FakeServer(broken) as two:
-        async with RunningGateway(wired(one, two), fail_threshold=1, cooldown_seconds=300) as gateway:
-            await gateway.chat()
-            assert {state.breaker.state for state in gateway.pool.states.values()} == {BreakerState.OPEN}
-            response = await gateway.chat()
-            assert (response.status_code, response.headers["x-attempts"]) == (502, "1")
-            assert [attempt.panic for attempt in gateway.last.attempts] == [True]
-            assert one.stats.total_requests + two.stats.total_requests == 3
-            # It recovers: the answer closes the breaker long before the cooldown ends.
-            one.behaviour = two.behaviour = Behaviour()
-            assert (await gateway.chat()).status_code == 200
-            assert gateway.last.attempts[0].panic
-            assert not (await gateway.chat()).is_error
-            assert not gateway.last.attempts[0].panic
+    async with (
+        FakeServer(broken) as one,
+        FakeServer(broken) as two,
+        RunningGateway(wired(one, two), fail_threshold=1, cooldown_seconds=300) as gateway,
+    ):
+        await gateway.chat()
+        assert {state.breaker.state for state in gateway.pool.states.values()} == {BreakerState.OPEN}
+        response = await gateway.chat()
+        assert (response.status_code, response.headers["x-attempts"]) == (502, "1")
+        assert [attempt.panic for attempt in gateway.last.attempts] == [True]
+        assert one.stats.total_requests + two.stats.total_requests == 3
+        # It recovers: the answer closes the breaker long before the cooldown ends.
+        one.behaviour = two.behaviour = Behaviour()
+        assert (await gateway.chat()).status_code == 200
+        assert gateway.last.attempts[0].panic
+        assert not (await gateway.chat()).is_error
+        assert not gateway.last.attempts[0].panic
 
 
 async def test_panic_comes_last_after_a_regular_attempt() -> None:
-    async with FakeServer(Behaviour(name="down", fault="status", fault_status=502, fault_count=1)) as down:
-        async with FakeServer(Behaviour(name="up")) as up:
-            async with RunningGateway(wired(down, up), fail_threshold=1, cooldown_seconds=300) as gateway:
-                await gateway.chat()
-                up.behaviour = Behaviour(name="up", fault="status", fault_status=503)
-                response = await gateway.chat()
-                assert (response.status_code, response.headers["x-lb-endpoint"]) == (200, "down")
-                assert [(a.endpoint, a.panic) for a in gateway.last.attempts] == [("up", False), ("down", True)]
+    async with (
+        FakeServer(Behaviour(name="down", fault="status", fault_status=502, fault_count=1)) as down,
+        FakeServer(Behaviour(name="up")) as up,
+        RunningGateway(wired(down, up), fail_threshold=1, cooldown_seconds=300) as gateway,
+    ):
+        await gateway.chat()
+        up.behaviour = Behaviour(name="up", fault="status", fault_status=503)
+        response = await gateway.chat()
+        assert (response.status_code, response.headers["x-lb-endpoint"]) == (200, "down")
+        assert [(a.endpoint, a.panic) for a in gateway.last.attempts] == [("up", False), ("down", True)]

@@ -85,6 +85,9 @@ class AdminApi:
             Operation("GET", "/openapi.json", "This document", self._openapi, dict[str, Any]),
         ]
 
+    def __repr__(self) -> str:
+        return f"<AdminApi: {len(self._operations)} operations, {self._snapshots!r}>"
+
     @property
     def operations(self) -> tuple[Operation, ...]:
         """The table behind routes and documentation."""

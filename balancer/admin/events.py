@@ -16,8 +16,6 @@ from balancer.admin.problems import Refused
 MOST_LISTENERS = 64
 # Changes that follow each other faster than this come as one.
 _SHORTEST_SECONDS = 0.1
-# A reader that takes nothing for this long is not there any more.
-_WRITE_TIMEOUT_SECONDS = 30.0
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -108,11 +106,17 @@ class Snapshots:
 
 
 class EventStream:
-    """An ASGI response: a `state` event for each snapshot, until the client leaves, `expired`, or there are no more."""
+    """An ASGI response: a `state` event for each snapshot, until the client leaves, `expired`, or there are no more.
 
-    def __init__(self, snapshots: Snapshots, expired: Callable[[], bool]) -> None:
+    A reader that takes nothing for `write_timeout_seconds` is not there any more.
+    """
+
+    def __init__(
+        self, snapshots: Snapshots, expired: Callable[[], bool], *, write_timeout_seconds: float = 30.0
+    ) -> None:
         self._snapshots = snapshots
         self._expired = expired
+        self._write_timeout_seconds = write_timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._snapshots.listening():
@@ -127,23 +131,22 @@ class EventStream:
     async def _stream(self, gone: asyncio.Task[None], send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         # Proves the stream open to whoever waits for a first byte.
-        await _write(send, b": one state a second\n\n")
+        await self._write(send, b": one state a second\n\n")
         snapshots, seen = self._snapshots, 0
         while not (gone.done() or snapshots.closed or self._expired()):
             if snapshots.number == seen:
                 await asyncio.wait((gone, snapshots.renewed()), return_when=asyncio.FIRST_COMPLETED)
                 continue
             seen = snapshots.number
-            await _write(send, b"event: state\ndata: %b\n\n" % snapshots.newest)
+            await self._write(send, b"event: state\ndata: %b\n\n" % snapshots.newest)
         if not gone.done():
-            await _write(send, b"event: end\ndata: {}\n\n", more=False)
+            await self._write(send, b"event: end\ndata: {}\n\n", more=False)
+
+    async def _write(self, send: Send, body: bytes, *, more: bool = True) -> None:
+        async with asyncio.timeout(self._write_timeout_seconds):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _write(send: Send, body: bytes, *, more: bool = True) -> None:
-    async with asyncio.timeout(_WRITE_TIMEOUT_SECONDS):
-        await send({"type": "http.response.body", "body": body, "more_body": more})
