@@ -85,7 +85,11 @@ BAD_FIELDS = [
     *[("models", text) for text in ('"llama"', "[1]", '[""]', '["a\\nb"]', json.dumps(["m" * 257]), "{}")],
     ("models", json.dumps([f"m{number}" for number in range(1001)])),
     *[("model_aliases", text) for text in ("[]", '{"a": 1}', '{"": "b"}', '{"a": ""}', '{"a\\n": "b"}')],
-    *[(name, text) for name in ("price_per_million_input", "price_per_million_output") for text in ("-1", "NaN", '"1"')],
+    *[
+        (name, text)
+        for name in ("price_per_million_input", "price_per_million_output")
+        for text in ("-1", "NaN", '"1"')
+    ],
     *[("tags", text) for text in ('"a"', '[""]', json.dumps(["t" * 51]), json.dumps([str(n) for n in range(21)]))],
     *[(name, text) for name in ("pos_x", "pos_y") for text in ("1000001", "-1000001", "NaN", "-Infinity", '"1"')],
     *[("role", text) for text in ("1", "[]", json.dumps("r" * 51))],
@@ -175,7 +179,9 @@ class TestBodies:
         assert answer.status_code == 422
         assert all(each["loc"][0] == "body" for each in answer.json()["detail"])
 
-    @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "json", "application/jsonp", ""])
+    @pytest.mark.parametrize(
+        "kind", ["text/plain", "application/x-www-form-urlencoded", "json", "application/jsonp", ""]
+    )
     async def test_another_content_type(self, admin: AdminServer, method: str, path: str, kind: str) -> None:
         content = BODIES[method, path].encode()
         answer = await admin.client.request(method, path, content=content, headers={"content-type": kind})
@@ -298,7 +304,9 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = st.sampled_from([*EVERY_FIELD, "timeout_seconds", "role", "id", "fields", "x", "endpoints", "token"]) | st.text()
+NAMES = (
+    st.sampled_from([*EVERY_FIELD, "timeout_seconds", "role", "id", "fields", "x", "endpoints", "token"]) | st.text()
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -175,7 +175,9 @@ class TestCanvas:
     async def test_all_or_nothing(self, admin: AdminServer, unknown: dict[str, dict[str, object]]) -> None:
         await admin.add("a")
         before = await admin.get("state")
-        answer = await admin.patch("layout", {"endpoints": {"1": {"x": 7, "y": 7}}, "incoming": {"x": 7, "y": 7}, **unknown})
+        answer = await admin.patch(
+            "layout", {"endpoints": {"1": {"x": 7, "y": 7}}, "incoming": {"x": 7, "y": 7}, **unknown}
+        )
         assert answer.status_code == 404
         assert answer.json()["detail"].endswith(" 9")
         assert await admin.get("state") == before
@@ -191,9 +193,7 @@ class TestCanvas:
 
 
 class TestReset:
-    async def test_totals_failures_and_cooldowns_go_and_nothing_else(
-        self, template: Path, tmp_path: Path
-    ) -> None:
+    async def test_totals_failures_and_cooldowns_go_and_nothing_else(self, template: Path, tmp_path: Path) -> None:
         async with admin_server(template, tmp_path) as admin:
             token = (await admin.client.post("tokens", json={"name": "laptop", "token": "a-client-token"})).json()
             client = admin.tokens.get(token["id"])

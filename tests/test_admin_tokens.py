@@ -149,9 +149,7 @@ class TestAuthorization:
             assert answer.headers["www-authenticate"] == "Bearer"
         assert await admin.get("state") == before
 
-    @pytest.mark.parametrize(
-        "headers", [{"x-admin-token": ADMIN_TOKEN}, {"authorization": f"Bearer {ADMIN_TOKEN}"}]
-    )
+    @pytest.mark.parametrize("headers", [{"x-admin-token": ADMIN_TOKEN}, {"authorization": f"Bearer {ADMIN_TOKEN}"}])
     async def test_the_token_opens_in_either_header(self, admin: AdminServer, headers: dict[str, str]) -> None:
         assert (await admin.anybody.get("state", headers=headers)).status_code == 200
         body = {"name": "a", "base_url": "http://a.test"}

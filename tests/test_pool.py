@@ -37,6 +37,12 @@ def fail(pool: EndpointPool, eid: int, now: float = 0.0, times: int = 3, **detai
         pool.acquire(only(eid), now).release(Outcome.FAILED, now, error="connection refused", **details)
 
 
+def serve(pool: EndpointPool, now: float) -> int:
+    lease = pool.acquire(CHAT, now)
+    lease.release(Outcome.SUCCESS, now, Usage(0, 300))
+    return lease.endpoint.id
+
+
 def refusal(pool: EndpointPool, now: float, request: RouteRequest = CHAT, **options: Any) -> NoEndpoint:
     with pytest.raises(NoEndpoint) as caught:
         pool.acquire(request, now, **options)
@@ -244,17 +250,18 @@ def test_need_takes_the_one_that_recovers_first_then_turns() -> None:
     pool = pool_of(endpoint(1), endpoint(2), endpoint(3))
     for eid, now in ((2, 0.0), (1, 5.0), (3, 5.0)):
         fail(pool, eid, now=now)
+    pool.acquire(only(2), 5.0).release(Outcome.NEUTRAL, 5.0)
     assert pool.acquire(CHAT, 6.0).endpoint.id == 2
     assert [pool.acquire(CHAT, 6.0, {2}).endpoint.id for _ in range(4)] == [1, 3, 1, 3]
 
 
 def test_endpoints_that_may_recover_at_any_moment_take_turns() -> None:
-    """What a breaker remembers of a cooldown long over must not make one of the unhealthy look better."""
+    """What a breaker remembers of a cooldown that is over must not make one look better than another."""
     pool = pool_of(endpoint(1), endpoint(2))
     fail(pool, 1)
-    pool.acquire(only(1), COOLDOWN).release(Outcome.SUCCESS, COOLDOWN)
-    for eid in (1, 2):
-        pool.states[eid].healthy = False
+    probe = pool.acquire(only(1), COOLDOWN)
+    assert not probe.panic
+    pool.states[2].healthy = False
     assert sorted(pool.acquire(CHAT, 100.0).endpoint.id for _ in range(4)) == [1, 1, 2, 2]
 
 
@@ -351,6 +358,14 @@ def test_declining_now_and_then_changes_nothing() -> None:
         lease.release(Outcome.SUCCESS if served else Outcome.NEUTRAL, 0.0, declined=not served)
 
 
+def test_while_declined_no_credit_gathers() -> None:
+    pool = pool_of(endpoint(1, token_quota_percent=50), endpoint(2, token_quota_percent=50), strategy="percentage")
+    for _ in range(3):
+        pool.acquire(only(1), 0.0).release(Outcome.NEUTRAL, 0.0, declined=True)
+    assert {serve(pool, 5.0) for _ in range(100)} == {2}
+    assert [serve(pool, 10.0) for _ in range(20)].count(1) == 10
+
+
 # -- configuration -----------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +378,18 @@ def test_live_numbers_stay_with_the_id() -> None:
     assert (state.endpoint.name, state.inflight, state.breaker.state) == ("renamed", 1, OPEN)
     assert lease.endpoint.name == "e1"
     assert list(pool.states) == [1, 3]
+
+
+def test_a_new_mode_and_a_new_cap_take_effect_at_once() -> None:
+    pool = pool_of(endpoint(1), endpoint(2))
+    held = pool.acquire(only(1), 0.0)
+    assert repr(pool) == "<EndpointPool round_robin: 2 endpoints, 2 eligible, 1 inflight>"
+    assert pool.acquire(CHAT, 0.0).endpoint.id == 2
+    pool.apply([endpoint(1, max_concurrent=1), endpoint(2, priority_order=20)], "failover")
+    assert [pool.acquire(CHAT, 0.0).endpoint.id for _ in range(3)] == [2, 2, 2]
+    held.release(Outcome.SUCCESS, 0.0)
+    assert pool.acquire(CHAT, 0.0).endpoint.id == 1
+    assert repr(pool) == "<EndpointPool priority: 2 endpoints, 1 eligible, 5 inflight>"
 
 
 @pytest.mark.parametrize("change", [{"base_url": "http://new"}, {"api_key": "sk-new"}, {"verify_tls": False}])

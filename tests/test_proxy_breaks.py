@@ -1,4 +1,4 @@
-"""An endpoint that breaks after its answer was begun: the client is told, nothing is sent twice, nothing looks whole."""
+"""An endpoint that breaks after its answer was begun: the client is told, nothing is resent, nothing looks whole."""
 
 from __future__ import annotations
 

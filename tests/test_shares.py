@@ -144,6 +144,16 @@ def test_simultaneous_admissions_spread_before_any_answer_is_seen() -> None:
     assert burst == {1: 50, 2: 30, 3: 20}
 
 
+def test_the_estimate_follows_what_answers_take() -> None:
+    pool = pool_of(endpoint(1, 50), endpoint(2, 50))
+    picks(pool, 2, 0.0, tokens=1)
+    for _ in range(100):
+        for eid, tokens in ((1, 1000), (2, 100)):
+            pool.acquire(RouteRequest("chat", pinned_to=eid), 0.0).release(Outcome.SUCCESS, 0.0, Usage(0, tokens))
+    burst = Counter(pool.acquire(CHAT, 0.0).endpoint.id for _ in range(110))
+    assert abs(burst[1] - 10) <= 1
+
+
 def test_answers_without_usage_share_by_the_estimate() -> None:
     pool = pool_of(endpoint(1, 75), endpoint(2, 25))
     chosen: Counter[int] = Counter()
@@ -281,6 +291,26 @@ def test_when_nobody_stayed_all_begin_equal_whoever_is_back_first() -> None:
     assert all(abs(Counter(picks(pool, 100, 3.0))[eid] - quota) <= 4 for eid, quota in ((1, 50), (2, 25), (3, 25)))
 
 
+def test_a_high_cap_gives_no_credit_for_an_absence() -> None:
+    pool = pool_of(endpoint(1, 50), endpoint(2, 50, max_concurrent=100))
+    picks(pool, 10, 0.0)
+    flee(pool, 0.0, 2)
+    picks(pool, 1000, 0.0)
+    flee(pool, 1.0, 2, healthy=True)
+    assert Counter(picks(pool, 20, 1.0)) == {1: 10, 2: 10}
+
+
+def test_it_comes_back_level_with_the_one_furthest_behind() -> None:
+    pool = pool_of(endpoint(1, 40), endpoint(2, 40), endpoint(3, 20))
+    flee(pool, 0.0, 3)
+    ahead = pool.acquire(CHAT, 0.0)
+    ahead.release(Outcome.SUCCESS, 0.0, Usage(0, 10**6))
+    picks(pool, 100, 0.0)
+    flee(pool, 1.0, 3, healthy=True)
+    counted = Counter(picks(pool, 30, 1.0))
+    assert (counted[3], counted[ahead.endpoint.id]) == (10, 0)
+
+
 def test_a_newcomer_begins_with_the_others() -> None:
     pool = pool_of(endpoint(1, 50), endpoint(2, 50))
     picks(pool, 1000, 0.0)
@@ -389,7 +419,19 @@ def test_names_that_nobody_serves_do_not_push_out_those_in_use() -> None:
     assert set(picks(pool, 50, 0.0)) == {3 - lease.endpoint.id}
 
 
+def test_a_model_in_use_keeps_its_lane_and_a_new_one_gets_one() -> None:
+    pool = pool_of(endpoint(1, 75), endpoint(2, 25))
+    lease = pool.acquire(CHAT, 0.0)
+    lease.release(Outcome.SUCCESS, 0.0, Usage(0, 10**7))
+    for k in range(3000):
+        pool.acquire(RouteRequest(f"model-{k}"), 0.0).release(Outcome.NEUTRAL, 0.0)
+        if k % 500 == 0:
+            assert picks(pool, 1, 0.0) == [3 - lease.endpoint.id]
+    assert Counter(picks(pool, 100, 0.0, request=RouteRequest("new"))) == {1: 75, 2: 25}
+
+
 def test_requests_for_one_endpoint_by_name_are_not_charged_to_it() -> None:
     pool = pool_of(endpoint(1, 50), endpoint(2, 50))
+    picks(pool, 10, 0.0)
     assert set(picks(pool, 300, 0.0, request=RouteRequest("chat", pinned_to=2))) == {2}
     assert Counter(picks(pool, 20, 0.0)) == {1: 10, 2: 10}

@@ -191,6 +191,17 @@ def test_weighted_shares_requests_whatever_their_tokens() -> None:
     assert picks == {1: 500, 2: 300, 3: 200}
 
 
+def test_weighted_heeds_no_usage_whether_reported_or_not() -> None:
+    pool = pool_of("weighted", endpoint(1, weight=1), endpoint(2, weight=1))
+    picks: Counter[int] = Counter()
+    for second in range(100):
+        lease = pool.acquire(CHAT, float(second))
+        picks[lease.endpoint.id] += 1
+        lease.progressed(10_000)
+        lease.release(Outcome.SUCCESS, float(second), Usage(1, 10**6) if lease.endpoint.id == 1 else None)
+    assert picks == {1: 50, 2: 50}
+
+
 def test_weight_zero_serves_only_when_nobody_else_can() -> None:
     for strategy in ("weighted", "least_loaded"):
         pool = pool_of(strategy, endpoint(1, weight=0), endpoint(2, weight=0.5, max_concurrent=2))
