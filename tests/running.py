@@ -53,8 +53,9 @@ def wired(*backends: FakeServer | str, **fields: Any) -> list[Endpoint]:
     """A connected endpoint for each backend or base URL: ids and priorities in this order, named as the fake is."""
     made = []
     for number, backend in enumerate(backends, start=1):
-        fake = isinstance(backend, FakeServer)
-        name, url = (backend.behaviour.name, backend.base_url) if fake else (f"endpoint-{number}", backend)
+        name, url = f"endpoint-{number}", str(backend)
+        if isinstance(backend, FakeServer):
+            name, url = backend.behaviour.name, backend.base_url
         values = {"name": name, "base_url": url, "connected": True, "priority_order": number, **fields}
         made.append(Endpoint(id=number, **values))
     return made
@@ -83,7 +84,7 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         for connection in tuple(self.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]
+            connection.transport.abort()
         await eventually(lambda: not self.server_state.connections, "end of the connections")
         tasks = tuple(self.server_state.tasks)
         for task in tasks:
@@ -121,6 +122,16 @@ class RunningApp:
     def complaints(self) -> list[str]:
         """Errors so far, with their tracebacks."""
         return self._complaints.texts
+
+    @property
+    def clogged(self) -> bool:
+        """Whether a client has so much to take in that the next message for it would have to wait."""
+        connections: Iterable[Any] = self._server.server_state.connections
+        return any(connection.flow.write_paused for connection in connections)
+
+    def shrink_send_buffers(self) -> None:
+        """Let the kernel hold little for connections from now on."""
+        self._server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
 
     def cancel_requests(self) -> None:
         """Cancel what runs, as the server does when its grace time is over."""
@@ -168,7 +179,7 @@ class RunningGateway:
         client_tokens.replace([], rows_exist=False)
         self.tokens = client_tokens
         self.traffic = Traffic(time.time)
-        limits = {"max_body_bytes": 32 << 20, "client_write_timeout_seconds": 60.0}
+        limits: dict[str, Any] = {"max_body_bytes": 32 << 20, "client_write_timeout_seconds": 60.0}
         limits.update(take("max_body_bytes", "client_write_timeout_seconds"))
         self.dispatcher = Dispatcher(self.pool, self.connections, **options)
         self.gateway = Gateway(self.dispatcher, client_tokens, self.traffic, **limits)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ DEFAULTS = {
     "eligible": False,
     "reason": "not connected",
 }
-EVERY_FIELD = {
+EVERY_FIELD: dict[str, Any] = {
     "name": "gpu-1 ü",
     "base_url": "https://gpu-1.test:8443/api/v3",
     "timeout": 12.5,

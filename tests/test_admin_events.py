@@ -174,7 +174,7 @@ class TestStream:
             admin.api.close()
             for reader in (first, second):
                 assert await reader.event() == ("end", {})
-                await eventually(lambda reader=reader: reader.ended)
+                assert reader.ended
         assert (await admin.client.get("events")).status_code == 503
 
     async def test_so_many_and_no_more(self, admin: AdminServer) -> None:

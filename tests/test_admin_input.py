@@ -102,7 +102,7 @@ BAD_FIELDS = [
 async def test_a_bad_field_is_named_and_never_stored(admin: AdminServer, name: str, text: str) -> None:
     good = {"name": '"new"', "base_url": '"http://new.test/v1"'}
     for method, path, fields in (("POST", "endpoints", {**good, name: text}), ("PATCH", "endpoints/1", {name: text})):
-        body = "{%s}" % ", ".join(f'"{key}": {value}' for key, value in fields.items())
+        body = "{" + ", ".join(f'"{key}": {value}' for key, value in fields.items()) + "}"
         answer = await admin.client.request(method, path, content=body.encode(), headers=JSON_TYPE)
         assert answer.status_code == 422, answer.text
         for problem in answer.json()["detail"]:

@@ -70,7 +70,7 @@ def test_a_second_commit_changes_nothing() -> None:
 )
 def test_what_each_outcome_counts(outcome: Outcome, successes: int, failures: int, strikes: int) -> None:
     pool, state = pool_of_one()
-    pool.acquire(CHAT, 0.0).release(outcome, 0.5, Usage(3, 4, Provenance.PARTIAL), error="words")
+    pool.acquire(CHAT, 100.0).release(outcome, 100.5, Usage(3, 4, Provenance.PARTIAL), error="words")
     assert (state.total_requests, state.total_success, state.total_failures) == (1, successes, failures)
     assert state.breaker.failures == strikes
     assert (state.prompt_tokens_total, state.completion_tokens_total) == (3, 4)

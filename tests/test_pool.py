@@ -312,6 +312,16 @@ def test_need_during_a_probe_leaves_the_slot_to_the_probe() -> None:
     assert not pool.acquire(CHAT, COOLDOWN).panic
 
 
+def test_what_turned_against_an_endpoint_while_others_were_served_is_seen() -> None:
+    pool = pool_of(endpoint(1), endpoint(2))
+    leases = [pool.acquire(only(1), 0.0) for _ in range(3)]
+    for lease in leases:
+        assert pool.acquire(CHAT, 0.0).endpoint.id in (1, 2)
+        assert pool.acquire(CHAT, 0.0, {1}).endpoint.id == 2
+        lease.release(Outcome.FAILED, 0.0)
+    assert {pool.acquire(CHAT, 0.0).endpoint.id for _ in range(4)} == {2}
+
+
 def test_nobody_in_need_while_somebody_is_eligible() -> None:
     pool = pool_of(endpoint(1), endpoint(2))
     fail(pool, 1)

@@ -31,18 +31,18 @@ def endpoints(draw: st.DrawFn) -> Endpoint:
         eid,
         f"e{eid}",
         draw(st.sampled_from(["http://old", "http://new"])),
-        enabled=draw(st.sampled_from([True, True, True, False])),
-        connected=draw(st.sampled_from([True, True, True, False])),
+        enabled=draw(st.sampled_from([True] * 7 + [False])),
+        connected=draw(st.sampled_from([True] * 7 + [False])),
         token_quota_percent=draw(st.sampled_from([0.0, 1.0, 50.0])),
         priority_order=draw(st.integers(1, 2)),
         max_concurrent=draw(st.integers(0, 2)),
         weight=draw(st.sampled_from([0.0, 1.0, 3.0])),
-        models=draw(st.sampled_from([(), ("a",), ("a", "b")])),
+        models=draw(st.sampled_from([(), (), ("a",), ("a", "b")])),
         price_per_million_input=draw(st.sampled_from([None, 0.0, 2.0])),
     )
 
 
-CONFIGURATIONS = st.lists(endpoints(), min_size=1, max_size=4, unique_by=lambda endpoint: endpoint.id)
+CONFIGURATIONS = st.lists(endpoints(), min_size=2, max_size=4, unique_by=lambda endpoint: endpoint.id)
 REQUESTS = st.builds(RouteRequest, MODELS, st.integers(0, 4000), pinned_to=st.sampled_from([None, None, None, 1, 2]))
 USAGES = st.none() | st.builds(Usage, st.integers(0, 10**4), st.integers(0, 10**6))
 

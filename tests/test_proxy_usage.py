@@ -251,7 +251,7 @@ async def test_usage_in_the_last_but_one_packet() -> None:
 
 
 async def test_live_counts_settle_to_the_true_number() -> None:
-    """Events say too little here: each holds ten tokens. The stream must count while it runs, and be right in the end."""
+    """Events say too little here: each holds ten tokens. The stream counts while it runs, and is right in the end."""
     release = asyncio.Event()
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"ten tokens"}}]}\n\n'
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":50,"total_tokens":61}}\n\n'

@@ -240,21 +240,22 @@ def test_latency_prefers_the_quick_one_and_spreads_what_waits() -> None:
 
 def test_latency_is_time_to_the_first_byte_not_to_the_last() -> None:
     pool = pool_of("latency", endpoint(1), endpoint(2))
-    for first_byte, last_byte in ((0.1, 60.0), (0.2, 0.2)):
-        lease = pool.acquire(CHAT, 0.0)
-        lease.committed(first_byte)
-        lease.release(Outcome.SUCCESS, last_byte)
-    assert pool.states[1].fresh_latency(60.0) == pytest.approx(0.1)
-    assert serve(pool, 60.0) == 1
+    for first_byte, last_byte in ((0.1, 50.0), (0.2, 0.2)):
+        lease = pool.acquire(CHAT, 100.0)
+        lease.committed(100.0 + first_byte)
+        lease.release(Outcome.SUCCESS, 100.0 + last_byte)
+    assert pool.states[1].fresh_latency(150.0) == pytest.approx(0.1)
+    assert serve(pool, 150.0) == 1
 
 
 def test_failing_fast_does_not_look_attractive() -> None:
     pool = pool_of("latency", endpoint(1), endpoint(2))
     latencies(pool, 0.0, [0.1, 0.5])
-    lease = pool.acquire(CHAT, 0.0)
+    lease = pool.acquire(CHAT, 30.0)
     assert lease.endpoint.id == 1
-    lease.release(Outcome.FAILED, 0.001)
-    assert [serve(pool, 1.0, first_byte=0.5) for _ in range(10)] == [2] * 10
+    lease.release(Outcome.FAILED, 30.001)
+    assert [serve(pool, 31.0, first_byte=0.5) for _ in range(10)] == [2] * 10
+    assert pool.states[1].fresh_latency(31.0) == pytest.approx(0.1 + 0.3 * (10.0 - 0.1))
 
 
 def test_a_late_break_counts_no_more_than_a_quick_failure() -> None:
@@ -275,6 +276,17 @@ def test_what_is_not_known_or_too_old_is_explored_by_one_request_at_a_time() -> 
     assert {pool.acquire(CHAT, later).endpoint.id for _ in range(3)} == {1, 2, 3}
     assert {pool.acquire(CHAT, later + 1.0).endpoint.id for _ in range(10)} == {1}
     assert [pool.acquire(CHAT, later + 10.0).endpoint.id for _ in range(4)] == [2, 3, 1, 1]
+
+
+def test_an_unknown_latency_counts_as_the_best_and_where_none_is_known_load_decides() -> None:
+    pool = pool_of("latency", endpoint(1), endpoint(2), endpoint(3))
+    for _ in range(30):
+        pool.acquire(CHAT, 0.0)
+    assert [state.inflight for state in pool.states.values()] == [10, 10, 10]
+    pool = pool_of("latency", endpoint(1), endpoint(2), endpoint(3))
+    pool.states[1].sample_latency(0.2, 0.0)
+    pool.states[2].sample_latency(0.9, 0.0)
+    assert [pool.acquire(CHAT, 0.0).endpoint.id for _ in range(4)] == [1, 3, 1, 1]
 
 
 def test_an_endpoint_that_never_gives_a_sample_does_not_attract_all_requests() -> None:

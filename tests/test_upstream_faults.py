@@ -74,7 +74,7 @@ async def test_connecting_has_a_time_of_its_own() -> None:
     async with RawServer(stays_silent) as server, connections(connect_timeout_seconds=0.05) as client:
         with pytest.raises(ConnectError, match=r"^connect timed out after 0\.05 s$"):
             await ask(client, Endpoint(1, "one", server.url.replace("http", "https")))
-        await eventually(lambda: not server.running)
+        await eventually(lambda: server.connections == 1 and not server.running)
 
 
 @pytest.mark.parametrize(

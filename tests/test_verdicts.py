@@ -286,8 +286,9 @@ async def test_other_5xx_strike_every_endpoint() -> None:
 )
 async def test_429_tells_the_smallest_wait_of_all_attempts(waits: list[dict[str, str]], smallest: range) -> None:
     date = formatdate(time.time() + 20, usegmt=True)
+    throttled = Behaviour(fault="status", fault_status=429)
     one, two = (
-        Behaviour(name=name, fault="status", fault_status=429, **{k: v.format(date=date) for k, v in wait.items()})
+        throttled.changed({"name": name, **{field: value.format(date=date) for field, value in wait.items()}})
         for name, wait in zip(("one", "two"), waits, strict=True)
     )
     async with FakeServer(one) as first, FakeServer(two) as second, RunningGateway(wired(first, second)) as gateway:

@@ -22,7 +22,7 @@ class Turns:
         await self._lock.acquire()
         task = asyncio.create_task(self._run(work))
         self._running = task
-        return await task
+        return await asyncio.shield(task)
 
     async def settle(self) -> None:
         """Wait until everything begun before has ended."""

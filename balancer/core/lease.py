@@ -71,7 +71,6 @@ class Lease:
         self._ticket = breaker.answered(self._ticket)
         if breaker is not state.breaker:
             return
-        state.clear = False
         state.sample_latency(now - self.acquired_at, now)
         if counts:
             state.credentials_refused = False

@@ -277,14 +277,11 @@ class EndpointPool:
         lane = lane or Lane()
         candidates = (state for state in self.states.values() if self._never(state, model) is None)
         lane.rebuild(candidates, self.strategy, self._version, self._epoch)
-        if lane.places:
+        if lane.places:  # nonsense names must not push out the lanes that are in use
             self._lanes[model] = lane
             self._lanes.move_to_end(model)
             if len(self._lanes) > _MOST_LANES:
                 self._lanes.popitem(last=False)
-        else:
-            # Nonsense names must not push out the lanes that are in use.
-            self._lanes.pop(model, None)
         return lane
 
     # -- refusal ---------------------------------------------------------------------------------------------------

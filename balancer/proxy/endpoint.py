@@ -221,9 +221,10 @@ class _Turn:
         assert response is not None  # noqa: S101 - what `open` promises
         rename_to = self._rename_to(exchange)
         self._meter = meter = self._choose_meter(exchange, rename_to)
-        # A stream may get more, a ping or an error; JSON with another name in it is longer or shorter.
-        keep_length = isinstance(meter, PassMeter) or (rename_to is None and not isinstance(meter, StreamMeter))
-        head = self._head(exchange, keep_length=keep_length)
+        # A stream may get more, a ping or an error; JSON with another name in it is longer or shorter; and what some
+        # endpoints say of the length of nothing is wrong (RFC 9110 section 8.6).
+        same_length = isinstance(meter, PassMeter) or (rename_to is None and not isinstance(meter, StreamMeter))
+        head = self._head(exchange, keep_length=same_length and response.status != 204)
         body = meter.feed(exchange.held[0] if len(exchange.held) == 1 else b"".join(exchange.held))
         if exchange.complete:
             body += meter.finish()

@@ -93,4 +93,6 @@ def _json(content: object) -> Response:
 
 def _refusal(error: BalancerError) -> Response:
     answer = answer_for(error)
-    return Response(answer.body, answer.status, media_type="application/json")
+    wait = answer.retry_after_seconds
+    headers = {"retry-after": str(wait)} if wait is not None else None
+    return Response(answer.body, answer.status, headers=headers, media_type="application/json")

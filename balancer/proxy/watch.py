@@ -12,7 +12,8 @@ from typing import Any
 from starlette.types import Receive
 
 _LAZY_SECONDS = 0.03
-# Progress is looked at this often within the write timeout; so it is noticed late by at most this share of it.
+_CHECK_SECONDS = 1.0
+# Progress is looked at at least this often within the write timeout.
 _CHECKS = 4
 
 
@@ -24,11 +25,13 @@ class ClientWatch:
     """
 
     __slots__ = (
+        "_check_seconds",
+        "_closing",
         "_loop",
+        "_moved_at",
         "_owner",
         "_progress",
         "_receive",
-        "_stands_still",
         "_task",
         "_timer",
         "_transport",
@@ -47,7 +50,8 @@ class ClientWatch:
         self._receive = receive
         self._transport = transport
         self._write_timeout_seconds = write_timeout_seconds
-        self._stands_still = 0
+        self._check_seconds = min(_CHECK_SECONDS, write_timeout_seconds / _CHECKS)
+        self._closing = False
         self._progress: tuple[int, int] = (0, 0)
         self._task: asyncio.Task[None] | None = None
         self._owner = asyncio.current_task()
@@ -60,7 +64,8 @@ class ClientWatch:
         return self.gone or self.stalled
 
     async def until_gone(self) -> None:
-        """Wait for the connection to end, as a send that nothing completes: ends by cancelling whoever called."""
+        """Wait for a connection that we have closed to end, as for a send: ends by cancelling whoever called."""
+        self._closing = True
         self.sends_begun += 1
         await self._loop.create_future()
 
@@ -73,7 +78,8 @@ class ClientWatch:
 
     def _begin(self) -> None:
         self._task = self._loop.create_task(self._listen())
-        self._timer = self._loop.call_later(self._write_timeout_seconds / _CHECKS, self._check_progress)
+        self._moved_at = self._loop.time()
+        self._timer = self._loop.call_later(self._check_seconds, self._check)
 
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -81,19 +87,27 @@ class ClientWatch:
         self.gone = True
         self._cancel_owner()
 
-    def _check_progress(self) -> None:
-        buffered = self._transport.get_write_buffer_size() if self._transport is not None else 0
-        progress = (self.sends_done, buffered)
-        waiting = self.sends_begun > self.sends_done
-        self._stands_still = self._stands_still + 1 if waiting and progress == self._progress else 0
-        if self._stands_still >= _CHECKS:
-            self.stalled = True
-            if self._transport is not None:
-                self._transport.abort()
+    def _check(self) -> None:
+        transport = self._transport
+        if transport is not None and transport.is_closing() and not self._closing:
+            # With another request behind this one on the connection, the server tells only that one.
+            self.gone = True
             self._cancel_owner()
             return
-        self._progress = progress
-        self._timer = self._loop.call_later(self._write_timeout_seconds / _CHECKS, self._check_progress)
+        if self._takes_nothing(self._loop.time()):
+            self.stalled = True
+            if transport is not None:
+                transport.abort()
+            self._cancel_owner()
+            return
+        self._timer = self._loop.call_later(self._check_seconds, self._check)
+
+    def _takes_nothing(self, now: float) -> bool:
+        buffered = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        progress = (self.sends_done, buffered)
+        if progress != self._progress or self.sends_begun == self.sends_done:
+            self._progress, self._moved_at = progress, now
+        return now - self._moved_at >= self._write_timeout_seconds
 
     def _cancel_owner(self) -> None:
         if self._owner is not None:

@@ -42,9 +42,9 @@ class Connections:
         ca_file: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.max_keepalive = max_keepalive
-        self.keepalive_expiry_seconds = keepalive_expiry_seconds
-        self.clock = clock
+        self._max_keepalive = max_keepalive
+        self._keepalive_expiry_seconds = keepalive_expiry_seconds
+        self._clock = clock
         self._dialer = Dialer(connect_timeout_seconds=connect_timeout_seconds, ca_file=ca_file)
         self._proxies = Proxies(environ)
         self._pools: dict[int, _Pool] = {}
@@ -106,21 +106,21 @@ class Connections:
             self._all_lost.clear()
             await self._all_lost.wait()
 
-    def note_made(self, connection: Connection) -> None:
+    def _note_made(self, connection: Connection) -> None:
         """A socket was opened."""
         self._open.add(connection)
 
-    def note_lost(self, connection: Connection) -> None:
+    def _note_lost(self, connection: Connection) -> None:
         """A socket was closed."""
         self._open.discard(connection)
         if not self._open:
             self._all_lost.set()
 
-    def note_idle(self) -> None:
+    def _note_idle(self) -> None:
         """Something became idle: one timer for all of them."""
         if self._sweeper is None:
             loop = asyncio.get_running_loop()
-            self._sweeper = loop.call_later(self.keepalive_expiry_seconds, self._sweep)
+            self._sweeper = loop.call_later(self._keepalive_expiry_seconds, self._sweep)
 
     def _pool_for(self, endpoint: Endpoint) -> _Pool:
         pool = self._pools.get(endpoint.id)
@@ -135,7 +135,7 @@ class Connections:
         return pool
 
     async def _connect(self, pool: _Pool) -> Connection:
-        connection = Connection(pool, asyncio.get_running_loop(), self.clock)
+        connection = Connection(pool, asyncio.get_running_loop(), self._clock)
         try:
             self._refuse_when_closed()
             await self._dialer.dial(pool.target, pool.endpoint.verify_tls, connection)
@@ -143,7 +143,7 @@ class Connections:
         except BaseException:
             connection.abort()
             # uvloop closes the socket of a cancelled attempt without telling the protocol.
-            self.note_lost(connection)
+            self._note_lost(connection)
             raise
         return connection
 
@@ -153,7 +153,7 @@ class Connections:
 
     def _sweep(self) -> None:
         self._sweeper = None
-        now = self.clock()
+        now = self._clock()
         soonest = None
         for pool in self._pools.values():
             until = pool.expire(now)
@@ -209,7 +209,7 @@ class _Pool:
         """The connection that was used last, unless it is too old."""
         if not self.idle:
             return None
-        now = self._home.clock()
+        now = self._home._clock()
         if self.idle[-1].idle_until > now:
             return self.idle.pop()
         self.expire(now)
@@ -232,20 +232,20 @@ class _Pool:
 
     def made(self, connection: Connection) -> None:
         """Count it in."""
-        self._home.note_made(connection)
+        self._home._note_made(connection)
 
     def lost(self, connection: Connection) -> None:
         """Count it out."""
-        self._home.note_lost(connection)
+        self._home._note_lost(connection)
 
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next exchange if there is room."""
-        if self._retired or len(self.idle) >= self._home.max_keepalive:
+        if self._retired or len(self.idle) >= self._home._max_keepalive:
             connection.abort()
             return
-        connection.idle_until = self._home.clock() + self._home.keepalive_expiry_seconds
+        connection.idle_until = self._home._clock() + self._home._keepalive_expiry_seconds
         self.idle.append(connection)
-        self._home.note_idle()
+        self._home._note_idle()
 
     def withdraw(self, connection: Connection) -> None:
         """It is being closed: nobody may take it any more."""

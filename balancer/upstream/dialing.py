@@ -41,48 +41,23 @@ class Dialer:
 
     async def dial(self, target: Target, verify_tls: bool, protocol: asyncio.Protocol) -> None:
         """Connect `protocol`: after this its `connection_made` was called. Raises ConnectError."""
+        inner = self._context(verify_tls) if target.tls else None
+        # The way to the proxy is always verified: `verify_tls` is a statement about the endpoint.
+        outer = self._context(True) if target.proxy is not None and target.proxy.tls else None
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await self._dial(target, verify_tls, protocol)
+                if target.proxy is None:
+                    await _connect(protocol, target.host, target.port, inner)
+                elif inner is None:
+                    await _connect_to_proxy(protocol, target.proxy, outer)
+                else:
+                    await _tunnel(protocol, target, target.proxy, outer, inner)
         except TimeoutError as error:
             # The kernel's ETIMEDOUT is the same class, but with a number.
             limit = f" after {self._timeout_seconds:g} s" if error.errno is None else ""
             raise ConnectError(f"connect timed out{limit}") from error
         except OSError as error:
             raise ConnectError(_in_words(error)) from error
-
-    async def _dial(self, target: Target, verify_tls: bool, protocol: asyncio.Protocol) -> None:
-        loop = asyncio.get_running_loop()
-        if target.proxy is not None:
-            await self._dial_through(target.proxy, target, verify_tls, protocol)
-        elif target.tls:
-            context = self._context(verify_tls)
-            await loop.create_connection(lambda: protocol, target.host, target.port, ssl=context)
-        else:
-            await loop.create_connection(lambda: protocol, target.host, target.port)
-
-    async def _dial_through(self, proxy: Proxy, target: Target, verify_tls: bool, protocol: asyncio.Protocol) -> None:
-        loop = asyncio.get_running_loop()
-        # The way to the proxy is always verified: `verify_tls` is a statement about the endpoint.
-        outer = self._context(True) if proxy.tls else None
-        first = _Tunnel(loop) if target.tls else protocol
-        try:
-            transport, _ = await loop.create_connection(lambda: first, proxy.host, proxy.port, ssl=outer)
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise
-            raise ConnectError(f"proxy: {_in_words(error)}") from error
-        if not isinstance(first, _Tunnel):
-            return
-        try:
-            await first.establish(transport, target.tunnel_authority, proxy.authorization)
-            inner = await loop.start_tls(transport, protocol, self._context(verify_tls), server_hostname=target.host)
-        except BaseException:
-            transport.abort()
-            raise
-        if inner is None:
-            raise ConnectError("TLS: connection closed during the handshake")
-        protocol.connection_made(inner)
 
     def _context(self, verify: bool) -> ssl.SSLContext:
         # Loading the certificate authorities takes milliseconds: once, and not before somebody needs it.
@@ -95,6 +70,42 @@ class Dialer:
                 context.verify_mode = ssl.CERT_NONE
             self._contexts[verify] = context
         return context
+
+
+async def _connect(
+    protocol: asyncio.Protocol, host: str, port: int, context: ssl.SSLContext | None
+) -> asyncio.Transport:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(lambda: protocol, host, port, ssl=context)
+    return transport
+
+
+async def _connect_to_proxy(
+    protocol: asyncio.Protocol, proxy: Proxy, context: ssl.SSLContext | None
+) -> asyncio.Transport:
+    try:
+        return await _connect(protocol, proxy.host, proxy.port, context)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise ConnectError(f"proxy: {_in_words(error)}") from error
+
+
+async def _tunnel(
+    protocol: asyncio.Protocol, target: Target, proxy: Proxy, outer: ssl.SSLContext | None, inner: ssl.SSLContext
+) -> None:
+    loop = asyncio.get_running_loop()
+    tunnel = _Tunnel(loop)
+    transport = await _connect_to_proxy(tunnel, proxy, outer)
+    try:
+        await tunnel.establish(transport, target.tunnel_authority, proxy.authorization)
+        secured = await loop.start_tls(transport, protocol, inner, server_hostname=target.host)
+    except BaseException:
+        transport.abort()
+        raise
+    if secured is None:
+        raise ConnectError("TLS: connection closed during the handshake")
+    protocol.connection_made(secured)
 
 
 class _Tunnel(asyncio.Protocol):
