@@ -28,8 +28,8 @@ from balancer.store import (
 from balancer.store.engines import database_path
 
 _FORMAT = "llm-balancer configuration"
-# What describes an endpoint apart from where and when it was stored.
-_NOT_EXPORTED = frozenset({"id", "api_key", "api_key_id", "created_at", "updated_at"})
+# What does not describe an endpoint but how, where and when it came to be stored.
+_NOT_EXPORTED = frozenset({"id", "api_key", "api_key_id", "discovered", "created_at", "updated_at"})
 
 
 class CommandError(BalancerError):

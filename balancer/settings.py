@@ -9,23 +9,38 @@ from __future__ import annotations
 import difflib
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from balancer.auth import is_token
 from balancer.core.errors import BalancerError
 from balancer.core.strategies import ALIASES, STRATEGIES, resolve_strategy
+from balancer.setting_kinds import (
+    ADDRESSES,
+    ADMIN_TOKEN,
+    CLIENT_TOKENS,
+    DATABASE_URL,
+    FILE_PATH,
+    HOST,
+    LIMITS,
+    MAX_CONCURRENT,
+    MODEL_NAME,
+    MODEL_NAMES,
+    NETWORKS,
+    PERCENT,
+    PORTS,
+    SWITCH,
+    Address,
+    BadEntry,
+    Kind,
+    choice,
+    seconds,
+    whole,
+)
 
-PLACEHOLDER_ADMIN_TOKEN = "change-me-admin-token"  # noqa: S105  what it names is refused, not used
-
-_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
-_HOST_NAME = re.compile(r"(?![0-9.]*$)[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
-_URL = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://[!-~]*")
-_SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _ENV_LINE = re.compile(
     r"""\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*
     (?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>(?!["'\#])[^\s]+(?:[^\S\n]+[^\s\#]\S*)*)?)
@@ -40,14 +55,6 @@ class SettingsError(BalancerError):
     def __init__(self, problems: tuple[str, ...]) -> None:
         self.problems = problems
         super().__init__("\n".join(problems))
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How a setting's text becomes its value: `parse` raises ValueError unless it is what `expected` says."""
-
-    expected: str
-    parse: Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,82 +73,6 @@ class Setting:
     def names(self) -> tuple[str, ...]:
         """The name and its aliases."""
         return (self.name, *self.aliases)
-
-
-def _whole(low: int, high: int) -> Kind:
-    def parse(text: str) -> int:
-        if "." in text:
-            raise ValueError
-        return int(_in_range(text, low, high))
-
-    return Kind(f"a whole number from {low} to {high}", parse)
-
-
-def _seconds(low: float, high: float, *, or_off: bool = False) -> Kind:
-    def parse(text: str) -> float:
-        return 0.0 if or_off and float(text) == 0 else _in_range(text, low, high)
-
-    return Kind(f"{'0 (off) or ' if or_off else ''}a number of seconds from {low:g} to {high:g}", parse)
-
-
-def _in_range(text: str, low: float, high: float) -> float:
-    if not _NUMBER.fullmatch(text) or not low <= float(text) <= high:
-        raise ValueError
-    return float(text)
-
-
-def _choice(*names: str) -> Kind:
-    folded = {name.lower(): name for name in names}
-
-    def parse(text: str) -> str:
-        if text.lower() not in folded:
-            raise ValueError
-        return folded[text.lower()]
-
-    return Kind("one of " + ", ".join(names), parse)
-
-
-def _switch(text: str) -> bool:
-    if text.lower() not in _SWITCH:
-        raise ValueError
-    return _SWITCH[text.lower()]
-
-
-def _host(text: str) -> str:
-    return text if _HOST_NAME.fullmatch(text) else str(ip_address(text))
-
-
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(item) for item in _items(text))
-
-
-def _admin_token(text: str) -> str:
-    if text and not is_token(text):
-        raise ValueError
-    return "" if text == PLACEHOLDER_ADMIN_TOKEN else text
-
-
-def _client_tokens(text: str) -> tuple[str, ...]:
-    tokens = tuple(dict.fromkeys(_items(text)))
-    if not all(map(is_token, tokens)):
-        raise ValueError
-    return tokens
-
-
-def _items(text: str) -> list[str]:
-    return [item for part in text.split(",") if (item := part.strip())]
-
-
-def _file_path(text: str) -> str:
-    if not text.isprintable() or "?" in text:  # a URL is made of it, where "?" begins the options
-        raise ValueError
-    return text
-
-
-def _database_url(text: str) -> str:
-    if text and not _URL.fullmatch(text):
-        raise ValueError
-    return text
 
 
 def _setting(
@@ -170,14 +101,14 @@ class Settings:
     host: str = _setting(
         "LB_HOST",
         "Network",
-        Kind("an IP address or a host name, without a port", _host),
+        HOST,
         "127.0.0.1",
         "Address to listen on. 0.0.0.0 listens on all interfaces: set client tokens first.",
     )
     port: int = _setting(
         "LB_PORT",
         "Network",
-        _whole(0, 65535),
+        whole(0, 65535),
         "8090",
         "Port for clients, the admin pages and the status interfaces. 0 takes any free port.",
         aliases=("LOAD_BALANCER_PORT", "HTTP_PORT"),
@@ -185,21 +116,21 @@ class Settings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
         "LB_TRUSTED_PROXIES",
         "Network",
-        Kind("IP addresses or networks such as 10.0.0.0/8, separated by commas", _networks),
+        NETWORKS,
         "",
         "Reverse proxies in front of the balancer, whose X-Forwarded-For and X-Forwarded-Proto are believed.",
     )
     drain_seconds: float = _setting(
         "LB_DRAIN_SECONDS",
         "Network",
-        _seconds(0, 3600),
+        seconds(0, 3600),
         "120",
         "How long running requests and streams may go on after the signal to stop; a second signal stops at once.",
     )
     admin_token: str = _setting(
         "LB_ADMIN_TOKEN",
         "Authentication",
-        Kind("visible ASCII characters without spaces", _admin_token),
+        ADMIN_TOKEN,
         "",
         "Token for the admin pages and API. When unset or change-me-admin-token, a random one is generated at the "
         "first start and kept beside the database.",
@@ -208,7 +139,7 @@ class Settings:
     client_tokens: tuple[str, ...] = _setting(
         "LB_CLIENT_TOKENS",
         "Authentication",
-        Kind("visible ASCII characters without spaces, several tokens separated by commas", _client_tokens),
+        CLIENT_TOKENS,
         "",
         "Tokens that clients send as their API key. The API is open to everybody while this is empty and no token "
         "was ever made on the admin pages.",
@@ -217,14 +148,14 @@ class Settings:
     db_path: str = _setting(
         "LB_DB_PATH",
         "Storage",
-        Kind("a file path without a question mark", _file_path),
+        FILE_PATH,
         "./data/load_balancer.db",
         "SQLite file with the configuration, usage and client tokens.",
     )
     database_url_override: str = _setting(
         "LB_DATABASE_URL",
         "Storage",
-        Kind("an SQLAlchemy URL such as sqlite+aiosqlite:///data/load_balancer.db", _database_url),
+        DATABASE_URL,
         "",
         "Database to use instead of the file of LB_DB_PATH, as an SQLAlchemy URL with an async driver.",
         secret=True,
@@ -232,7 +163,7 @@ class Settings:
     retention_days: int = _setting(
         "LB_RETENTION_DAYS",
         "Storage",
-        _whole(1, 3650),
+        whole(1, 3650),
         "30",
         "Days for which usage per minute is kept.",
     )
@@ -246,7 +177,7 @@ class Settings:
     fail_threshold: int = _setting(
         "LB_FAIL_THRESHOLD",
         "Routing",
-        _whole(1, 1000),
+        whole(1, 1000),
         "3",
         "Failures in a row after which an endpoint cools down.",
         aliases=("CIRCUIT_BREAKER_THRESHOLD",),
@@ -254,15 +185,24 @@ class Settings:
     cooldown_seconds: float = _setting(
         "LB_COOLDOWN_SECONDS",
         "Routing",
-        _seconds(1, 86400),
+        seconds(1, 86400),
         "20",
         "How long an endpoint gets no requests after its failures; longer when it fails again right afterwards.",
         aliases=("CIRCUIT_BREAKER_TTL_SECS",),
     )
+    failure_memory_seconds: float = _setting(
+        "LB_FAILURE_MEMORY_SECONDS",
+        "Routing",
+        seconds(1, 86400, or_off=True),
+        "600",
+        "How long a failure counts towards that threshold: it is forgotten when the next request to fail begins later "
+        "than this. 0: never.",
+        aliases=("FAILURE_PENALTY_TTL_SECS",),
+    )
     max_retries: int = _setting(
         "LB_MAX_RETRIES",
         "Routing",
-        _whole(0, 20),
+        whole(0, 20),
         "2",
         "Further endpoints to try when one fails before anything was sent to the client.",
         aliases=("MAX_RETRIES",),
@@ -270,7 +210,7 @@ class Settings:
     retry_budget_percent: float = _setting(
         "LB_RETRY_BUDGET_PERCENT",
         "Routing",
-        Kind("a number from 0 to 100", lambda text: _in_range(text, 0, 100)),
+        PERCENT,
         "20",
         "Retries allowed as a share of the active requests, so that an outage does not multiply the load. A few are "
         "always allowed.",
@@ -278,21 +218,49 @@ class Settings:
     retry_on_timeout: bool = _setting(
         "LB_RETRY_ON_TIMEOUT",
         "Routing",
-        Kind("true or false", _switch),
+        SWITCH,
         "true",
         "Whether to try another endpoint when one sends nothing within its timeout.",
     )
     min_healthy_nodes: int = _setting(
         "MIN_HEALTHY_NODES",
         "Routing",
-        _whole(0, 100000),
+        whole(0, 100000),
         "1",
         "With fewer healthy endpoints than this, /health reports degraded.",
+    )
+    model_sentinels: tuple[str, ...] = _setting(
+        "MODEL_SENTINELS",
+        "Models",
+        MODEL_NAMES,
+        "auto,default",
+        "Names that stand for any model, in any case; so does a request that names none. A single comma means none.",
+    )
+    lm_model: str = _setting(
+        "LM_MODEL",
+        "Models",
+        MODEL_NAME,
+        "",
+        "One more such name.",
+    )
+    preferred_models: tuple[str, ...] = _setting(
+        "PREFERRED_MODELS",
+        "Models",
+        MODEL_NAMES,
+        "",
+        "Which model is taken then: the first of these that is available, else the first available of all.",
+    )
+    auto_model_strategy: str = _setting(
+        "AUTO_MODEL_STRATEGY",
+        "Models",
+        choice("any_first", "intersection_first"),
+        "any_first",
+        "intersection_first prefers, before that, models that every connected endpoint serves.",
     )
     default_timeout_seconds: float = _setting(
         "LB_DEFAULT_TIMEOUT_SECONDS",
         "Limits",
-        _seconds(5, 600),
+        seconds(5, 600),
         "120",
         "Longest silence tolerated from an endpoint that has no timeout of its own: until its headers, and between "
         "parts of its answer.",
@@ -301,42 +269,121 @@ class Settings:
     max_connections: int = _setting(
         "LB_MAX_CONNECTIONS",
         "Limits",
-        _whole(10, 100000),
+        whole(10, 100000),
         "500",
         "Connections to one endpoint; an endpoint that has them all in use counts as full.",
     )
     max_keepalive: int = _setting(
         "LB_MAX_KEEPALIVE",
         "Limits",
-        _whole(10, 100000),
+        whole(10, 100000),
         "200",
         "Idle connections to one endpoint that are kept open for reuse.",
     )
     max_body_bytes: int = _setting(
         "LB_MAX_BODY_BYTES",
         "Limits",
-        _whole(1024, 2**30),
+        whole(1024, 2**30),
         "33554432",
         "Largest request body; longer ones are answered with 413.",
     )
     queue_size: int = _setting(
         "LB_QUEUE_SIZE",
         "Limits",
-        _whole(0, 100000),
+        whole(0, 100000),
         "0",
         "Requests that may wait while all endpoints are full. 0 answers 429 at once.",
     )
     queue_timeout_seconds: float = _setting(
         "LB_QUEUE_TIMEOUT_SECONDS",
         "Limits",
-        _seconds(0.1, 600),
+        seconds(0.1, 600),
         "10",
         "Longest wait in that queue, answered with 429 when it is over.",
+    )
+    health_interval_seconds: float = _setting(
+        "LB_HEALTH_INTERVAL_SECONDS",
+        "Health",
+        seconds(1, 3600, or_off=True),
+        "10",
+        "How often each endpoint is asked for its models, which costs no tokens. 0: never, and an endpoint without "
+        "models of its own is asked for any.",
+    )
+    health_timeout_seconds: float = _setting(
+        "LB_HEALTH_TIMEOUT_SECONDS",
+        "Health",
+        seconds(0.1, 60),
+        "5",
+        "Longest time for the whole answer to that, also when a connection is tested or hosts are scanned.",
+    )
+    health_rise: int = _setting(
+        "LB_HEALTH_RISE",
+        "Health",
+        whole(1, 100),
+        "2",
+        "Good answers in a row after which an endpoint that was down gets requests again.",
+    )
+    health_fall: int = _setting(
+        "LB_HEALTH_FALL",
+        "Health",
+        whole(1, 100),
+        "3",
+        "Failures in a row after which an endpoint is down: it gets requests only when no other is left.",
+    )
+    health_down_interval_seconds: float = _setting(
+        "LB_HEALTH_DOWN_INTERVAL_SECONDS",
+        "Health",
+        seconds(0.5, 3600),
+        "2",
+        "The interval for endpoints that are down or failed last, unless the normal one is shorter.",
+    )
+    scan_hosts: tuple[Address, ...] = _setting(
+        "SCAN_HOSTS",
+        "Discovery",
+        ADDRESSES,
+        "",
+        "Hosts that are asked whether they serve models; those that do become endpoints named host:port. Nothing else "
+        "is ever scanned.",
+    )
+    scan_ports: tuple[int, ...] = _setting(
+        "SCAN_PORTS",
+        "Discovery",
+        PORTS,
+        "1234",
+        "Ports that are tried on each of those hosts that is given without one.",
+    )
+    scan_interval_seconds: float = _setting(
+        "SCAN_INTERVAL",
+        "Discovery",
+        seconds(1, 86400),
+        "60",
+        "Seconds between two scans.",
+    )
+    default_maxconn: int = _setting(
+        "DEFAULT_MAXCONN",
+        "Discovery",
+        MAX_CONCURRENT,
+        "0",
+        "Most requests at once for endpoints found by a scan. 0: no cap.",
+    )
+    maxconn_map: tuple[tuple[Address, int], ...] = _setting(
+        "MAXCONN_MAP",
+        "Discovery",
+        LIMITS,
+        "",
+        "The same for single ones of them, instead of DEFAULT_MAXCONN.",
+    )
+    discovery_connect: bool = _setting(
+        "LB_DISCOVERY_CONNECT",
+        "Discovery",
+        SWITCH,
+        "false",
+        "Whether they take traffic at once, rather than when they are connected on the admin pages.",
     )
     stream_ping_seconds: float = _setting(
         "LB_STREAM_PING_SECONDS",
         "Streams",
-        _seconds(1, 600, or_off=True),
+        seconds(1, 600, or_off=True),
         "0",
         "Comment lines sent into silent streams at this interval, for networks that cut idle connections. The first "
         "one ends the chance to try another endpoint.",
@@ -344,21 +391,21 @@ class Settings:
     client_write_timeout_seconds: float = _setting(
         "LB_CLIENT_WRITE_TIMEOUT_SECONDS",
         "Streams",
-        _seconds(1, 3600),
+        seconds(1, 3600),
         "60",
         "A client that accepts nothing of its answer for this long is disconnected.",
     )
     log_level: str = _setting(
         "LB_LOG_LEVEL",
         "Logging",
-        _choice("DEBUG", "INFO", "WARNING", "ERROR"),
+        choice("DEBUG", "INFO", "WARNING", "ERROR"),
         "INFO",
         "Least important messages to log.",
     )
     log_format: str = _setting(
         "LB_LOG_FORMAT",
         "Logging",
-        _choice("text", "json"),
+        choice("text", "json"),
         "text",
         "Log lines for people (text) or one JSON object per line (json).",
     )
@@ -400,6 +447,8 @@ def _parse(setting: Setting, given: Mapping[str, str], problems: list[str]) -> d
     for name, text in given.items():
         try:
             parsed[name] = setting.kind.parse(text)
+        except BadEntry as bad:
+            problems.append(f"{name}, entry {_shown(setting, bad.entry)}: expected {setting.kind.expected}")
         except ValueError:
             problems.append(f"{name}={_shown(setting, text)}: expected {setting.kind.expected}")
     return parsed

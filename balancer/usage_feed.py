@@ -20,7 +20,7 @@ class UsageFeed:
         self._pool = pool
         self._traffic = traffic
         self._present: dict[int, EndpointState] = {}
-        self._absent: dict[int, EndpointTotals] = {}
+        self._absent: dict[int, EndpointState | EndpointTotals] = {}
 
     def restore(self, totals: Mapping[int, EndpointTotals], running_minute: Iterable[MinuteUsage]) -> None:
         """Take over what the store holds, once, before the first request."""
@@ -35,6 +35,8 @@ class UsageFeed:
         """What has changed since the last call; None when nothing has."""
         self._reconcile()
         traffic = self._traffic
+        for eid in traffic.by_endpoint.keys() - self._present.keys():
+            traffic.forget(eid)
         if not (traffic.changed_endpoints or traffic.changed_clients or traffic.changed_minutes):
             return None
         batch = UsageBatch(
@@ -62,17 +64,17 @@ class UsageFeed:
         if states is self._present:
             return
         for eid, state in self._present.items():
-            if eid not in states:
-                self._absent[eid] = _totals_of(state)
+            if states.get(eid) is not state:
+                self._absent[eid] = state  # its last requests may still be running and count into it
         for eid, state in states.items():
             kept = self._absent.pop(eid, None) if self._present.get(eid) is not state else None
-            if kept is not None:
-                _add(state, kept)
+            if kept is not None and kept is not state:  # the pool itself revives a state that still has requests
+                _add(state, _totals_of(kept) if isinstance(kept, EndpointState) else kept)
         self._present = states
 
     def _totals(self, endpoint_id: int) -> EndpointTotals:
-        state = self._present.get(endpoint_id)
-        return _totals_of(state) if state is not None else self._absent.get(endpoint_id, EndpointTotals())
+        kept = self._present.get(endpoint_id) or self._absent.get(endpoint_id, EndpointTotals())
+        return _totals_of(kept) if isinstance(kept, EndpointState) else kept
 
 
 def _totals_of(state: EndpointState) -> EndpointTotals:

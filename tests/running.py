@@ -185,7 +185,7 @@ class RunningGateway:
         self.gateway = Gateway(self.dispatcher, client_tokens, self.traffic, **limits)
         routes = [Route(path, ProxyEndpoint(self.gateway, op), methods=["POST"]) for path, op in OPERATIONS.items()]
         self.app = RunningApp(Starlette(routes=routes))
-        self.client = httpx.AsyncClient(timeout=DEADLINE_SECONDS, trust_env=False)
+        self.client = http_client("")
         self._expected_complaints = expected_complaints
 
     async def __aenter__(self) -> Self:
@@ -261,6 +261,13 @@ class RunningGateway:
     def leaving(self, *, stream: bool = False, **fields: Any) -> asyncio.Task[httpx.Response]:
         """The same as a task: cancel it, and the client is gone."""
         return asyncio.create_task(self.chat(stream=stream, **fields))
+
+
+def http_client(url: str) -> httpx.AsyncClient:
+    """A client for many requests at once. Without TLS: loading the authorities takes longer than most tests."""
+    return httpx.AsyncClient(
+        base_url=url, timeout=2 * DEADLINE_SECONDS, limits=httpx.Limits(), trust_env=False, verify=False
+    )
 
 
 class RawClient:

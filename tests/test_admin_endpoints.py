@@ -9,6 +9,7 @@ import pytest
 
 from balancer.core.endpoints import Outcome, RouteRequest
 from tests.admin_parts import KEY, OTHER_KEY, AdminServer, Json, admin_server
+from tests.fakes import FakeServer
 from tests.store_parts import make_database, sql
 
 
@@ -177,6 +178,18 @@ class TestOne:
         assert (answer.status_code, answer.json()) == (200, {"ok": True})
         assert admin.traffic.by_endpoint == {}
         assert (await admin.add("b"))["id"] == 2
+
+    async def test_deleting_closes_idle_connections(self, admin: AdminServer) -> None:
+        async with FakeServer() as backend:
+            await admin.add("a", base_url=backend.base_url)
+            record = admin.pool.states[1].endpoint
+            response = await admin.connections.open(record, b"/models", b"", b"", method=b"GET")
+            while await response.read():
+                pass
+            response.close()
+            assert repr(admin.connections) == "<Connections: 1 open, 1 idle>"
+            await admin.client.delete("endpoints/1")
+            assert "0 idle" in repr(admin.connections)
 
     @pytest.mark.parametrize("eid", ["2", "0", "999999999999999"])
     async def test_unknown_ones_are_not_found(self, admin: AdminServer, eid: str) -> None:

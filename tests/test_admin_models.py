@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from balancer.admin.models import InvalidEndpoint, read_endpoint
+from balancer.admin.models import EndpointToTest, InvalidEndpoint, Login, NewEndpoint, NewToken, read_endpoint
 from tests.store_parts import EVERY_FIELD
 
 
@@ -36,3 +36,16 @@ def test_reading_survives_half_a_pair(given: dict[str, Any]) -> None:
 def test_reading_takes_objects_only(given: Any) -> None:
     with pytest.raises(InvalidEndpoint, match=r"^endpoints\[0\]: "):
         read_endpoint(given, where="endpoints[0]")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        NewEndpoint.model_validate({"name": "a", "base_url": "http://a.test", "api_key": "sk-very-secret"}),
+        EndpointToTest.model_validate({"id": 1, "api_key": "sk-very-secret"}),
+        NewToken.model_validate({"name": "a", "token": "sk-very-secret"}),
+        Login.model_validate({"token": "sk-very-secret"}),
+    ],
+)
+def test_secrets_are_in_no_repr(body: object) -> None:
+    assert "secret" not in repr(body)

@@ -217,6 +217,8 @@ class TestReset:
             assert state["client_tokens"][0]["completion_tokens_total"] == 0
             assert (state["revision"], first["inflight"], admin.pool.epoch) == (2, 1, epoch)
             assert (await admin.get("requests"))["finished"] == 3
+            stored = await admin.usage_store.load_totals()
+            assert (stored[1].completion_tokens_total, stored[2].total_failures) == (0, 0)
             # What is still running belongs to the new period.
             running.release(Outcome.SUCCESS, admin.clock.now, Usage(1, 2))
             admin.traffic.changed_endpoints.add(1)
@@ -225,6 +227,12 @@ class TestReset:
             totals = [each["completion_tokens_total"] for each in await admin.get("endpoints")]
             assert totals == [2, 0]
             assert (await admin.usage_store.load_totals())[2].total_failures == 0
+
+    async def test_who_waits_for_room_is_told(self, admin: AdminServer) -> None:
+        told: list[bool] = []
+        admin.pool.freed = lambda: told.append(True)
+        await admin.client.post("reset-stats")
+        assert told
 
     @pytest.mark.parametrize("trouble", ["open", "half-open", "throttled", "credentials"])
     async def test_whatever_kept_an_endpoint_out_is_forgiven(self, admin: AdminServer, trouble: str) -> None:

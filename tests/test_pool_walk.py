@@ -131,6 +131,20 @@ class PoolWalk(RuleBasedStateMachine):
             assert not any(pool.states[eid].endpoint.token_quota_percent for eid in eligible)
         self.hold(lease)
 
+    @rule(model=MODELS, count=st.integers(1, 6))
+    def rush(self, model: str | None, count: int) -> None:
+        for _ in range(count):
+            self.acquire(RouteRequest(model), set(), True)
+
+    @precondition(lambda self: self.held)
+    @rule(outcomes=st.lists(st.sampled_from([*Outcome, Outcome.FAILED, Outcome.FAILED]), min_size=1, max_size=6))
+    def end_the_oldest(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes[: len(self.held)]:
+            lease, state = self.held.pop(0)
+            self.seen[id(state)] = state
+            lease.release(outcome, self.now, Usage(10, 100))
+            self.acquire(RouteRequest(None), set(), False)
+
     def trusted(self, eid: int) -> bool:
         state = self.pool.states[eid]
         return state.healthy and state.breaker.admits(self.now)
@@ -260,4 +274,4 @@ class PoolWalk(RuleBasedStateMachine):
 
 
 TestPoolWalk = PoolWalk.TestCase
-TestPoolWalk.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestPoolWalk.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -15,7 +14,7 @@ import pytest
 from load_tester.fake_behaviour import Behaviour
 from load_tester.fake_bodies import answer_text
 from tests.fakes import FakeServer, events_of
-from tests.running import RunningGateway, eventually, wired
+from tests.running import RunningGateway, content_of, eventually, wired
 
 REQUESTS = 200
 FAULTS: list[dict[str, Any]] = [
@@ -90,11 +89,8 @@ async def test_mixed_traffic_in_trouble(strategy: str) -> None:
         endpoints = wired(*fakes, timeout=0.5, max_concurrent=15, token_quota_percent=10, model_aliases=aliases)
         options: dict[str, Any] = {"strategy": strategy, "queue_size": 60, "queue_timeout_seconds": 2, "max_retries": 3}
         async with RunningGateway(endpoints, cooldown_seconds=0.05, **options) as gateway:
-            gateway.client.timeout = httpx.Timeout(20)
-            limits = httpx.Limits(max_connections=REQUESTS)
-            async with httpx.AsyncClient(base_url=gateway.url, timeout=20, limits=limits, trust_env=False) as client:
-                clients = [Client(number, rng) for number in range(REQUESTS)]
-                await asyncio.gather(*(each.run(client) for each in clients))
+            clients = [Client(number, rng) for number in range(REQUESTS)]
+            await asyncio.gather(*(each.run(gateway.client) for each in clients))
             await gateway.settled()
             for fake in fakes:
                 await fake.wait_for(lambda stats: not stats.inflight)
@@ -117,7 +113,8 @@ def check_books(gateway: RunningGateway, clients: list[Client]) -> None:
             assert (record.status, record.model, record.attempts[-1].outcome) == (200, client.model, "success")
     attempts = Counter((attempt.endpoint_id, attempt.outcome) for record in log for attempt in record.attempts)
     for number, state in gateway.pool.states.items():
-        assert state.total_requests == sum(count for (eid, _), count in attempts.items() if eid == number)
+        # A lease handed to a client who left the queue at that moment is given back unused: no attempt was made.
+        assert state.total_requests >= sum(count for (eid, _), count in attempts.items() if eid == number)
         assert state.total_success == attempts[number, "success"]
         assert state.total_failures == attempts[number, "failed"] + attempts[number, "rejected"]
     used = sum(record.usage.completion_tokens for record in log if record.usage is not None)
@@ -129,17 +126,12 @@ def check_books(gateway: RunningGateway, clients: list[Client]) -> None:
 
 async def test_a_hundred_streams_at_once_from_one_endpoint() -> None:
     async with FakeServer(Behaviour(tpot_seconds=0.001)) as fake, RunningGateway(wired(fake)) as gateway:
-        limits = httpx.Limits(max_connections=100)
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=20, limits=limits, trust_env=False) as client:
 
-            async def ask(tokens: int) -> None:
-                body = {"messages": [{}], "max_tokens": tokens, "stream": True}
-                response = await client.post("/v1/chat/completions", content=json.dumps(body))
-                *chunks, last = events_of(response.text)
-                text = "".join(choice["delta"].get("content", "") for c in chunks for choice in c["choices"])
-                assert (text, last) == (answer_text(tokens), "[DONE]")
+        async def ask(tokens: int) -> None:
+            response = await gateway.chat(stream=True, max_tokens=tokens)
+            assert content_of(response.text) == answer_text(tokens)
 
-            await asyncio.gather(*(ask(tokens) for tokens in range(1, 101)))
+        await asyncio.gather(*(ask(tokens) for tokens in range(1, 101)))
         await gateway.settled()
         assert gateway.state().total_success == 100
         assert gateway.state().completion_tokens_total == fake.stats.completion_tokens == 5050

@@ -17,7 +17,7 @@ from balancer.proxy.models import ModelsEndpoint
 from balancer.upstream.control import ControlClient
 from load_tester.fake_behaviour import Behaviour
 from tests.fakes import FakeServer
-from tests.running import RunningApp, RunningGateway, wired
+from tests.running import RunningApp, RunningGateway, http_client, wired
 
 
 @asynccontextmanager
@@ -28,7 +28,10 @@ async def listing(endpoints: Iterable[Endpoint], tokens: Iterable[str] = ()) -> 
     models = ModelsEndpoint(plane.gateway, control)
     app = Starlette(routes=[Route("/v1/models", models.all), Route("/v1/models/{id:path}", models.one)])
     try:
-        async with RunningApp(app) as running, httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+        async with (
+            RunningApp(app) as running,
+            http_client(running.url) as client,
+        ):
             yield _Client(client, plane.gateway)
     finally:
         await control.close()

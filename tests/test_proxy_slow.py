@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -131,6 +133,32 @@ async def test_a_client_that_takes_nothing_of_a_broken_answer_is_dropped(stream:
                 assert "cut after" in record.error
                 assert (record.status, record.attempts[0].outcome) == (200, "failed")
                 await gateway.settled()
+
+
+async def test_prompts_are_not_kept_while_their_answers_stream() -> None:
+    release = asyncio.Event()
+    streams, size = 8, 2_000_000
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(STREAM_HEAD + chunked(EVENT, last=False))
+        await release.wait()
+        writer.write(chunked(DONE))
+        await reader.read()
+
+    async with RawServer(script) as server, RunningGateway(wired(server.url)) as gateway, AsyncExitStack() as stack:
+        tracemalloc.start()
+        try:
+            for _ in range(streams):
+                client = await stack.enter_async_context(raw_client(gateway.url))
+                client.post(chat_body(stream=True, padding="x" * size))
+                await client.reader.readuntil(EVENT)
+            kept, _ = tracemalloc.get_traced_memory()
+            assert kept < streams * size / 2
+        finally:
+            tracemalloc.stop()
+        release.set()
+        await gateway.recorded(streams)
 
 
 # -- pings ------------------------------------------------------------------------------------------------------------

@@ -46,7 +46,9 @@ def test_fewer_requests_make_the_limit_smaller_but_take_nothing_back() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(percent=st.floats(0, 100), floor=st.integers(0, 5), steps=st.lists(st.sampled_from("+-r."), max_size=60))
-def test_no_retry_is_let_in_above_the_limit_and_none_is_refused_below(percent: float, floor: int, steps: list[str]) -> None:
+def test_no_retry_is_let_in_above_the_limit_and_none_is_refused_below(
+    percent: float, floor: int, steps: list[str]
+) -> None:
     budget = RetryBudget(percent, floor)
     for step in steps:
         if step == "+":

@@ -122,6 +122,13 @@ def test_round_robin_is_exact_while_endpoints_come_and_go(changes: list[set[int]
             assert set(picks[start : start + len(connected)]) == connected
 
 
+def test_a_newcomer_is_next_and_then_one_of_many() -> None:
+    pool = pool_of("round_robin", endpoint(1), endpoint(2))
+    served(pool, 7)
+    pool.apply([endpoint(1), endpoint(2), endpoint(3)])
+    assert served(pool, 6) == [3, 2, 1, 3, 2, 1]
+
+
 def test_round_robin_skips_the_one_that_is_out_and_owes_it_nothing() -> None:
     pool = pool_of("round_robin", endpoint(1), endpoint(2), endpoint(3))
     pool.states[2].healthy = False
@@ -197,7 +204,6 @@ def test_weighted_heeds_no_usage_whether_reported_or_not() -> None:
     for second in range(100):
         lease = pool.acquire(CHAT, float(second))
         picks[lease.endpoint.id] += 1
-        lease.progressed(10_000)
         lease.release(Outcome.SUCCESS, float(second), Usage(1, 10**6) if lease.endpoint.id == 1 else None)
     assert picks == {1: 50, 2: 50}
 

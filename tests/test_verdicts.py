@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,6 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from balancer.core.breaker import BreakerState
 from balancer.core.endpoints import Outcome
 from load_tester.fake_behaviour import Behaviour
 from load_tester.fake_faults import FAULT_MESSAGE
@@ -209,6 +209,21 @@ async def test_credentials_refused_is_a_state_of_its_own(number: int) -> None:
         assert fake.stats.total_requests == 1, "the panic rule does not lift a refused key"
 
 
+async def test_an_exhausted_account_is_recognised_in_two_packets_and_on_every_route() -> None:
+    said = answer(b'{"error": {"code": "insufficient_quota"}}', status=b"429 Too Many Requests")
+
+    async def in_two(reader: Any, writer: Any) -> None:
+        await read_request(reader)
+        writer.write(said[:-20])
+        await asyncio.sleep(0.02)
+        writer.write(said[-20:])
+
+    async with RawServer(in_two) as server, RunningGateway(wired(server.url)) as gateway:
+        response = await gateway.client.post("/v1/images/generations", json={"prompt": "a wire"})
+        assert (response.status_code, envelope(response)["code"]) == (502, "upstream_error")
+        assert gateway.state().credentials_refused
+
+
 async def test_a_redirect_is_not_followed() -> None:
     async with FakeServer(Behaviour(fault="redirect")) as fake, RunningGateway(wired(fake)) as gateway:
         await gateway.chat()
@@ -377,69 +392,3 @@ async def test_all_full() -> None:
         assert int(response.headers["retry-after"]) >= 1
         assert fake.stats.total_requests == 1
         busy.cancel()
-
-
-# -- limits on attempts -----------------------------------------------------------------------------------------------
-
-
-async def test_max_retries_caps_the_attempts_and_no_endpoint_is_asked_twice() -> None:
-    async with FakeServer(Behaviour(fault="status", fault_status=502)) as fake:
-        endpoints = [replace(each, name=f"e{each.id}") for each in wired(*[fake] * 5)]
-        async with RunningGateway(endpoints, max_retries=3) as gateway:
-            response = await gateway.chat()
-            assert (response.status_code, response.headers["x-attempts"]) == (502, "4")
-            assert [attempt.endpoint_id for attempt in gateway.last.attempts] == [1, 2, 3, 4]
-        async with RunningGateway(endpoints, max_retries=0) as gateway:
-            assert (await gateway.chat()).headers["x-attempts"] == "1"
-        async with RunningGateway(endpoints, max_retries=99) as gateway:
-            assert (await gateway.chat()).headers["x-attempts"] == "5"
-
-
-async def test_no_retry_beyond_the_budget() -> None:
-    async with (
-        FakeServer(Behaviour(fault="status", fault_status=502)) as bad,
-        FakeServer() as good,
-        RunningGateway(wired(bad, good), fail_threshold=99) as gateway,
-    ):
-        budget = gateway.dispatcher.budget
-        budget.floor = 0
-        response = await gateway.chat()
-        assert (response.status_code, response.headers["x-attempts"]) == (502, "1")
-        assert (budget.refused_total, good.stats.total_requests) == (1, 0)
-        budget.floor = 1
-        assert (await gateway.chat()).status_code == 200
-        assert budget.active_retries == 0
-
-
-async def test_panic_lets_one_attempt_through_cooldowns() -> None:
-    broken = Behaviour(fault="status", fault_status=502)
-    async with (
-        FakeServer(broken) as one,
-        FakeServer(broken) as two,
-        RunningGateway(wired(one, two), fail_threshold=1, cooldown_seconds=300) as gateway,
-    ):
-        await gateway.chat()
-        assert {state.breaker.state for state in gateway.pool.states.values()} == {BreakerState.OPEN}
-        response = await gateway.chat()
-        assert (response.status_code, response.headers["x-attempts"]) == (502, "1")
-        assert [attempt.panic for attempt in gateway.last.attempts] == [True]
-        assert one.stats.total_requests + two.stats.total_requests == 3
-        # It recovers: the answer closes the breaker long before the cooldown ends.
-        one.behaviour = two.behaviour = Behaviour()
-        assert (await gateway.chat()).status_code == 200
-        assert gateway.last.attempts[0].panic
-        assert not (await gateway.chat()).is_error
-        assert not gateway.last.attempts[0].panic
-
-
-async def test_panic_comes_last_after_a_regular_attempt() -> None:
-    async with (
-        FakeServer(Behaviour(name="down", fault="status", fault_status=502, fault_count=1)) as down,
-        FakeServer(Behaviour(name="up")) as up,
-        RunningGateway(wired(down, up), fail_threshold=1, cooldown_seconds=300) as gateway,
-    ):
-        await gateway.chat()
-        up.behaviour = Behaviour(name="up", fault="status", fault_status=503)
-        response = await gateway.chat()
-        assert (response.status_code, response.headers["x-lb-endpoint"]) == (200, "down")
-        assert [(a.endpoint, a.panic) for a in gateway.last.attempts] == [("up", False), ("down", True)]

@@ -47,11 +47,26 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthView:
+    """How an endpoint stands by its probes: `status` up, down, unknown, off (not probed) or credentials (key refused).
+
+    The others are of the last probe, None before the first.
+    """
+
+    status: str
+    checked_at: str | None
+    latency_ms: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointView:
     """An endpoint: its configuration, its totals since the last reset, and how it is at this moment.
 
-    Rates, `ttfb_seconds` and `share_percent` are of the last 60 seconds; the share is that of all tokens served, None
-    without any. `reason` is why it would not take a request now, None when it would. Times are ISO 8601 in UTC.
+    `discovered`: found by the balancer itself. `discovered_models` are those it listed at `discovered_models_at`, which
+    may be a while ago when it is down or disabled; None where it never told. Rates, `ttfb_seconds` and `share_percent`
+    are of the last 60 seconds; the share is that of all tokens served, None without any. `reason` is why it would not
+    take a request now, None when it would. Times are ISO 8601 in UTC.
     """
 
     id: int
@@ -74,6 +89,8 @@ class EndpointView:
     price_per_million_input: float | None
     price_per_million_output: float | None
     tags: list[str]
+    health_check: bool
+    discovered: bool
     pos_x: float
     pos_y: float
     created_at: str
@@ -95,8 +112,10 @@ class EndpointView:
     cooldown_until: str | None
     cooldown_remaining_s: float
     healthy: bool
+    health: HealthView
     credentials_refused: bool
     discovered_models: list[str] | None
+    discovered_models_at: str | None
     last_error: str
     tokens_per_second: float
     requests_per_second: float
@@ -319,6 +338,13 @@ class ConnectionTest:
     status: int | None
     latency_ms: float
     models: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer(ConnectionTest):
+    """How a probe went, and how the endpoint stands after it."""
+
+    health: HealthView
 
 
 @dataclass(frozen=True, slots=True)

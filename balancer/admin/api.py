@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from balancer.admin.tokens import TokenOperations
 from balancer.auth import AdminAuth, ClientTokens
 from balancer.core.pool import EndpointPool
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.health import Health
 from balancer.store import TokenStore, UsageStore, UsageWriter
 from balancer.traffic import Traffic
 from balancer.upstream.control import ControlClient
@@ -47,6 +49,7 @@ class AdminApi:
         usage_store: UsageStore,
         usage_writer: UsageWriter | None,
         control: ControlClient,
+        health: Health,
         dispatcher: Dispatcher,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -57,17 +60,19 @@ class AdminApi:
         reader = StateReader(configuration, pool, traffic, tokens, dispatcher, clock, wall_clock, version)
         self._wall_clock = wall_clock
         self._version = version
+        self._document: dict[str, Any] | None = None
         self._configuration = configuration
         self._gate = Gate(admin_auth, reader.state, wall_clock)
         self._snapshots = Snapshots(lambda: json_bytes(reader.state()), interval_seconds=snapshot_seconds)
         configuration.on_change = self._snapshots.wake
         self._tokens = TokenOperations(tokens, token_store, reader)
+        self._routing = RoutingOperations(
+            configuration, reader, pool=pool, traffic=traffic, tokens=tokens, clock=clock, writer=usage_writer
+        )
         self._operations: list[Operation] = [
-            *RoutingOperations(
-                configuration, reader, pool=pool, traffic=traffic, tokens=tokens, clock=clock, writer=usage_writer
-            ).operations(),
+            *self._routing.operations(),
             *EndpointOperations(
-                configuration, reader, control, default_timeout_seconds=default_timeout_seconds
+                configuration, reader, control, health, default_timeout_seconds=default_timeout_seconds
             ).operations(),
             *RevisionOperations(configuration, reader).operations(),
             *ObservationOperations(traffic, pool, usage_store, clock=clock, wall_clock=wall_clock).operations(),
@@ -110,6 +115,7 @@ class AdminApi:
 
     async def settle(self) -> None:
         """Wait until every change under way has ended, before the store is closed."""
+        await self._routing.settle()
         await self._tokens.settle()
         await self._configuration.settle()
 
@@ -119,4 +125,7 @@ class AdminApi:
         return EventStream(self._snapshots, lambda: session is not None and self._wall_clock() >= session.expires_at)
 
     async def _openapi(self, _: Call) -> Response:
-        return answer(document(self._operations, self._version))
+        if self._document is None:
+            # Long enough to be felt by running streams.
+            self._document = await asyncio.to_thread(document, self._operations, self._version)
+        return answer(self._document)

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from balancer.admin.answers import ConnectionTest, Done, EndpointView
+from balancer.admin.answers import ConnectionTest, Done, EndpointView, ProbeAnswer
 from balancer.admin.configuration import Applied, LiveConfiguration
 from balancer.admin.gate import Body, Call, Operation
 from balancer.admin.models import (
@@ -27,8 +27,9 @@ from balancer.admin.models import (
 from balancer.admin.problems import Refused, answer, invalid_field
 from balancer.admin.state import StateReader
 from balancer.core.endpoints import Endpoint
+from balancer.health import Health
 from balancer.store import Change, CreateEndpoint, DeleteEndpoint, EndpointRecord, UpdateEndpoint
-from balancer.upstream.control import ControlClient
+from balancer.upstream.control import ControlClient, ModelsAnswer
 
 # What decides how an endpoint is reached.
 _TESTED = frozenset({"base_url", "api_key", "verify_tls"})
@@ -42,12 +43,14 @@ class EndpointOperations:
         configuration: LiveConfiguration,
         reader: StateReader,
         control: ControlClient,
+        health: Health,
         *,
         default_timeout_seconds: float,
     ) -> None:
         self._configuration = configuration
         self._reader = reader
         self._control = control
+        self._health = health
         self._default_timeout_seconds = default_timeout_seconds
 
     def operations(self) -> list[Operation]:
@@ -132,6 +135,14 @@ class EndpointOperations:
             ),
             Operation(
                 "POST",
+                "/endpoints/{eid}/probe",
+                "Probe an endpoint now; the result counts as any probe's",
+                self._probe,
+                ProbeAnswer,
+                (404,),
+            ),
+            Operation(
+                "POST",
                 "/test",
                 "Ask an endpoint for its models before it is saved",
                 self._test_unsaved,
@@ -208,7 +219,20 @@ class EndpointOperations:
             raise invalid_field("body", "base_url", "is required without the id of an endpoint", "missing")
         return await self._asked(Endpoint(id=0, name="", **fields))
 
+    async def _probe(self, call: Call) -> Response:
+        found = await self._health.probe(self._required(call.id))
+        return answer(ProbeAnswer(**_told(found), health=self._reader.health(call.id)))
+
     async def _asked(self, endpoint: Endpoint) -> Response:
-        found = await self._control.models(endpoint)
-        latency_ms = round(1000 * found.latency_seconds, 1)
-        return answer(ConnectionTest(found.ok, found.verdict, found.reason, found.status, latency_ms, list(found.ids)))
+        return answer(ConnectionTest(**_told(await self._control.models(endpoint))))
+
+
+def _told(found: ModelsAnswer) -> dict[str, Any]:
+    return {
+        "ok": found.ok,
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "status": found.status,
+        "latency_ms": round(1000 * found.latency_seconds, 1),
+        "models": list(found.ids),
+    }

@@ -175,10 +175,9 @@ def shown(field: str, value: object) -> object:
 
 def _id(request: Request) -> int:
     for name, text in request.path_params.items():
-        if name != "rest":
-            if _ID.fullmatch(text) is None:
-                raise invalid_field("path", name, "must be a whole number of at most 15 digits", "int_parsing")
-            return int(text)
+        if _ID.fullmatch(text) is None:
+            raise invalid_field("path", name, "must be a whole number of at most 15 digits", "int_parsing")
+        return int(text)
     return 0
 
 

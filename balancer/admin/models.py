@@ -43,7 +43,7 @@ from balancer.core.errors import BalancerError
 
 MOST_AT_ONCE = 1000
 # What an answer shows of an endpoint and nobody but the server sets.
-SERVER_MANAGED = frozenset({"id", "created_at", "updated_at"})
+SERVER_MANAGED = frozenset({"id", "discovered", "created_at", "updated_at"})
 
 _NULLABLE = frozenset({"price_per_million_input", "price_per_million_output"})
 _NOT_STORED = frozenset({"timeout_seconds", "role", "id"})
@@ -62,7 +62,7 @@ class EndpointChanges(_Body):
 
     name: Name | None = None
     base_url: BaseUrl | None = Field(None, description="with or without /v1; stored normalised")
-    api_key: ApiKey | None = Field(None, description="never shown again; empty: no key")
+    api_key: ApiKey | None = Field(None, repr=False, description="never shown again; empty: no key")
     timeout: TimeoutSeconds | None = Field(None, description="longest silence tolerated, in seconds")
     timeout_seconds: TimeoutSeconds | None = Field(None, description="another name of `timeout`")
     verify_tls: bool | None = Field(None, description="new endpoints: true")
@@ -78,6 +78,7 @@ class EndpointChanges(_Body):
     price_per_million_input: Price | None = Field(None, description="null = unknown, 0 = free")
     price_per_million_output: Price | None = Field(None, description="null = unknown, 0 = free")
     tags: Tags | None = None
+    health_check: bool | None = Field(None, description="ask for its models regularly; new endpoints: true")
     pos_x: Coordinate | None = Field(None, description="new endpoints: 500")
     pos_y: Coordinate | None = Field(None, description="new endpoints: 200")
     role: Annotated[str, Field(max_length=50)] | None = Field(
@@ -179,7 +180,7 @@ class NewToken(_Body):
     """A client token to be created; without `token` the server makes one."""
 
     name: Name
-    token: ClientTokenText | None = None
+    token: ClientTokenText | None = Field(None, repr=False)
     pos_x: Coordinate | None = None
     pos_y: Coordinate | None = None
 
@@ -195,7 +196,7 @@ class TokenChanges(_Body):
 class Login(_Body):
     """The admin token, exchanged for a session."""
 
-    token: Annotated[str, Field(min_length=1, max_length=1000, json_schema_extra={"writeOnly": True})]
+    token: str = Field(min_length=1, max_length=1000, repr=False, json_schema_extra={"writeOnly": True})
 
 
 class _Query(BaseModel):

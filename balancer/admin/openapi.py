@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from http import HTTPStatus
-from operator import or_
+from itertools import chain
 from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 
 from balancer.admin.answers import Conflict, InvalidFields, Problem
 from balancer.admin.gate import PREFIX, Operation
@@ -31,12 +31,9 @@ _IF_MATCH = {
     "description": "the revision the change is based on; if another is current, nothing is changed and 409 is answered",
 }
 
-# How pydantic knows a schema again: which operation, and what of it.
-_Key = tuple[int, str]
 
-
-def answers(operation: Operation) -> dict[int, Any]:
-    """The type of every answer an operation may give, by status."""
+def answers(operation: Operation) -> dict[int, list[Any]]:
+    """The types of the answers an operation may give, by status."""
     found: dict[int, list[Any]] = {200: [operation.answers]}
 
     def add(answer: Any, *statuses: int) -> None:
@@ -55,39 +52,59 @@ def answers(operation: Operation) -> dict[int, Any]:
         add(Conflict, 409)
     for status, answer in operation.other_problems.items():
         add(answer, status)
-    return {status: reduce(or_, types) for status, types in sorted(found.items())}
+    return dict(sorted(found.items()))
 
 
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
-    """The whole document for these operations (OpenAPI 3.1)."""
-    schemas, definitions = _schemas(operations)
+    """The whole document for these operations (OpenAPI 3.1). Takes long: not for the event loop."""
+    schemas = _Schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
-    for number, operation in enumerate(operations):
-        of_operation = {name: schema for (owner, name), schema in schemas.items() if owner == number}
-        paths.setdefault(PREFIX + operation.path, {})[operation.method.lower()] = _described(operation, of_operation)
+    for operation in operations:
+        paths.setdefault(PREFIX + operation.path, {})[operation.method.lower()] = _described(operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "llm-balancer admin API", "version": version},
         "paths": paths,
-        "components": {"schemas": definitions, "securitySchemes": _SECURITY},
+        "components": {"schemas": schemas.definitions, "securitySchemes": _SECURITY},
         "security": [{name: []} for name in _SECURITY],
     }
 
 
-def _schemas(operations: Sequence[Operation]) -> tuple[dict[_Key, Any], dict[str, Any]]:
-    inputs: list[tuple[_Key, Any, TypeAdapter[Any]]] = []
-    for number, operation in enumerate(operations):
-        for status, answer in answers(operation).items():
-            inputs.append(((number, str(status)), "serialization", TypeAdapter(answer)))
-        if operation.body is not None:
-            for name, adapter in (("one", operation.body.one), ("many", operation.body.many)):
-                if adapter is not None:
-                    inputs.append(((number, name), "validation", adapter))
-    made, shared = TypeAdapter.json_schemas(inputs, ref_template="#/components/schemas/{model}")
-    return {key: schema for (key, _), schema in made.items()}, shared.get("$defs", {})
+class _Schemas:
+    """The schemas of everything that operations take and answer, each made once."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        adapters: dict[Any, tuple[JsonSchemaMode, TypeAdapter[Any]]] = {}
+        for operation in operations:
+            for adapter in _bodies(operation):
+                adapters[id(adapter)] = ("validation", adapter)
+            for kind in chain.from_iterable(answers(operation).values()):
+                if kind not in adapters:
+                    adapters[kind] = ("serialization", TypeAdapter(kind))
+        inputs = [(key, mode, adapter) for key, (mode, adapter) in adapters.items()]
+        made, shared = TypeAdapter.json_schemas(inputs, ref_template="#/components/schemas/{model}")
+        self.definitions: dict[str, Any] = shared.get("$defs", {})
+        self._made = {key: schema for (key, _), schema in made.items()}
+
+    def of_body(self, operation: Operation) -> dict[str, Any] | None:
+        """The schema of an operation's body, None without one."""
+        return _any_of([self._made[id(adapter)] for adapter in _bodies(operation)])
+
+    def of_answers(self, kinds: Sequence[Any]) -> dict[str, Any] | None:
+        """The schema of answers that are of one of these types."""
+        return _any_of([self._made[kind] for kind in dict.fromkeys(kinds)])
 
 
-def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+def _bodies(operation: Operation) -> list[TypeAdapter[Any]]:
+    body = operation.body
+    return [] if body is None else [adapter for adapter in (body.one, body.many) if adapter is not None]
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return {"anyOf": schemas} if len(schemas) > 1 else schemas[0] if schemas else None
+
+
+def _described(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": _operation_id(operation),
@@ -96,16 +113,15 @@ def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             str(status): {
                 "description": HTTPStatus(status).phrase,
                 "content": {
-                    operation.media_type if status == 200 else "application/json": {"schema": schemas[str(status)]}
+                    operation.media_type if status == 200 else "application/json": {"schema": schemas.of_answers(kinds)}
                 },
             }
-            for status in answers(operation)
+            for status, kinds in answers(operation).items()
         },
     }
-    given = [schemas[name] for name in ("one", "many") if name in schemas]
-    if given:
-        schema = given[0] if len(given) == 1 else {"anyOf": given}
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    body = schemas.of_body(operation)
+    if body is not None:
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     if operation.public:
         described["security"] = []
     return described

@@ -65,6 +65,10 @@ class RoutingOperations:
             Operation("PATCH", "/layout", "Move any nodes", self._move, Done, (404, 503), layout),
         ]
 
+    async def settle(self) -> None:
+        """Wait until every move under way has ended, before the store is closed."""
+        await self._turns.settle()
+
     async def _state(self, _: Call) -> Response:
         state = self._reader.state()
         return answer(state, revision=state.revision)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from balancer.admin.answers import (
     EndpointView,
+    HealthView,
     Position,
     QueueView,
     RetryBudgetView,
@@ -45,6 +46,8 @@ _SHOWN_AS_STORED = (
     "include_usage",
     "price_per_million_input",
     "price_per_million_output",
+    "health_check",
+    "discovered",
     "pos_x",
     "pos_y",
     "created_at",
@@ -112,6 +115,13 @@ class StateReader:
             views.append(EndpointView(**{name: value for part in parts for name, value in part.items()}))
         return views
 
+    def health(self, endpoint_id: int) -> HealthView:
+        """How one endpoint stands by its probes. Raises UnknownEndpoint for one that is no longer in force."""
+        state = self.pool.states.get(endpoint_id)
+        if state is None:
+            raise UnknownEndpoint(endpoint_id)
+        return _health(state)
+
     def client_tokens(self) -> list[TokenView]:
         """The stored client tokens in force."""
         return [self.token(token) for token in self.tokens if token.id is not None]
@@ -176,6 +186,13 @@ class StateReader:
         }
 
 
+def _health(state: EndpointState) -> HealthView:
+    last = None if state.vitals is None else state.vitals.last
+    if last is None:
+        return HealthView(state.health_status, None, None, None)
+    return HealthView(state.health_status, iso_time(last.at), round(1000 * last.latency_seconds, 1), last.reason)
+
+
 def _configured(record: EndpointRecord) -> dict[str, Any]:
     return {
         **{name: getattr(record, name) for name in _SHOWN_AS_STORED},
@@ -199,8 +216,10 @@ def _totals(state: EndpointState) -> dict[str, Any]:
         "completion_tokens_total": state.completion_tokens_total,
         "inflight": state.inflight,
         "healthy": state.healthy,
+        "health": _health(state),
         "credentials_refused": state.credentials_refused,
         "discovered_models": None if discovered is None else sorted(discovered),
+        "discovered_models_at": None if state.listed_at is None else iso_time(state.listed_at),
         "last_error": state.last_error,
     }
 

@@ -15,11 +15,14 @@ Rules:
 5. A result counts only if no transition happened since its ticket was issued: results of requests that were under way
    when the breaker opened say nothing new.
 6. `open_until` does not move while OPEN: a later failure neither shortens nor lengthens the cooldown under way.
+7. While CLOSED, failures are forgotten when the next request to fail begins more than `memory_seconds` after the last
+   one. Its beginning counts, not its end: an endpoint that hangs makes its failures far apart by itself.
 """
 
 from __future__ import annotations
 
 import enum
+from math import inf
 from typing import NamedTuple
 
 
@@ -52,22 +55,26 @@ TRANSITIONS: dict[tuple[BreakerState, BreakerEvent], BreakerState] = {
 
 
 class Ticket(NamedTuple):
-    """Permission for one request: the era it was issued in, and whether it holds the probe slot."""
+    """Permission for one request: the era it was issued in, whether it holds the probe slot, and when it began."""
 
     era: int
     is_probe: bool
+    issued_at: float = 0.0
 
 
 class Breaker:
     """One endpoint's breaker. `threshold` >= 1 failures, `cooldown_seconds` > 0, `longest_seconds` caps the growth.
 
+    `memory_seconds` > 0 is how long a failure counts.
     `open_until` is 0 while CLOSED and in the past while HALF_OPEN.
     """
 
     __slots__ = (
         "_cooldown_seconds",
         "_era",
+        "_failed_at",
         "_longest_seconds",
+        "_memory_seconds",
         "_next_seconds",
         "_probing",
         "_threshold",
@@ -76,11 +83,15 @@ class Breaker:
         "state",
     )
 
-    def __init__(self, threshold: int, cooldown_seconds: float, longest_seconds: float = 300.0) -> None:
+    def __init__(
+        self, threshold: int, cooldown_seconds: float, longest_seconds: float = 300.0, memory_seconds: float = inf
+    ) -> None:
         self._threshold = threshold
         self._cooldown_seconds = cooldown_seconds
         self._longest_seconds = max(longest_seconds, cooldown_seconds)
+        self._memory_seconds = memory_seconds
         self._next_seconds = cooldown_seconds
+        self._failed_at = -inf
         self._era = 0
         self._probing = False
         self.state = CLOSED
@@ -102,13 +113,13 @@ class Breaker:
     def issue(self, now: float) -> Ticket:
         """Let one request pass; it takes the probe slot where one is due. Call `admits` first, or decide on need."""
         if self.state is CLOSED:
-            return Ticket(self._era, False)
+            return Ticket(self._era, False, now)
         if self.state is OPEN and now >= self.open_until:
             self._move(BreakerEvent.PROBE_ADMITTED)
         if self.state is HALF_OPEN and not self._probing:
             self._probing = True
-            return Ticket(self._era, True)
-        return Ticket(self._era, False)
+            return Ticket(self._era, True, now)
+        return Ticket(self._era, False, now)
 
     def counts(self, ticket: Ticket) -> bool:
         """Whether a result under `ticket` still says something: no transition happened since it was issued."""
@@ -123,7 +134,7 @@ class Breaker:
             self.open_until = 0.0
             self._next_seconds = self._cooldown_seconds
             self._move(BreakerEvent.ANSWERED)
-        return Ticket(self._era, False)
+        return Ticket(self._era, False, ticket.issued_at)
 
     def succeeded(self, ticket: Ticket) -> None:
         """The exchange ended well."""
@@ -134,7 +145,10 @@ class Breaker:
         """A strike. Stale tickets change nothing."""
         if not self.counts(ticket):
             return
+        if self.state is CLOSED and ticket.issued_at - self._failed_at > self._memory_seconds:
+            self.failures = 0
         self.failures += 1
+        self._failed_at = now
         if self.state is CLOSED and self.failures >= self._threshold:
             self._open(BreakerEvent.TRIPPED, now)
         elif self.state is HALF_OPEN and ticket.is_probe:

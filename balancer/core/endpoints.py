@@ -21,7 +21,8 @@ class Endpoint:
     is appended. `timeout` is the longest silence tolerated, in seconds. `max_concurrent` 0 means no cap.
     `models` empty means "as discovered". `model_aliases` maps the name a client asks for to the name sent on.
     `weight` >= 0 and `token_quota_percent` >= 0 are relative to the others'; 0 takes only what no other can.
-    Prices are per million tokens; None means unknown, 0 means free.
+    Prices are per million tokens; None means unknown, 0 means free. `health_check`: whether it is probed.
+    `discovered`: found by the balancer itself, not set up by an operator.
     """
 
     id: int
@@ -42,6 +43,8 @@ class Endpoint:
     price_per_million_input: float | None = None
     price_per_million_output: float | None = None
     tags: tuple[str, ...] = ()
+    health_check: bool = True
+    discovered: bool = False
 
     def upstream_model(self, model: str | None) -> str | None:
         """The name this endpoint knows `model` by."""

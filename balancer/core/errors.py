@@ -6,6 +6,7 @@
     |-- Draining               the balancer is shutting down and takes nothing new
     |-- NoEndpoint             nobody may take the request
     |   |-- ModelNotFound      no known list of models holds it
+    |   |-- NotEligible        the one endpoint the client asked for may not take it
     |   |-- AllBusy            at least one endpoint is only full or throttled
     |   `-- NoneEligible       nothing else is left either
     `-- UpstreamError          an exchange with an endpoint failed
@@ -65,7 +66,27 @@ class NoEndpoint(BalancerError):
 
 
 class ModelNotFound(NoEndpoint):
-    """Every connected endpoint has a known list of models and none holds the one asked for."""
+    """Every connected endpoint has a known list of models and none holds the one asked for.
+
+    `nearest` are names that look like it and are served. `model` None: any would have done, and none is known.
+    """
+
+    def __init__(
+        self, model: str | None, reasons: Mapping[str, str] | None = None, *, nearest: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(model, reasons)
+        self.nearest = nearest
+
+
+class NotEligible(NoEndpoint):
+    """The client asked for one endpoint by name, and it may not take the request; `asked` is how it was named.
+
+    Without `reasons` there is no such endpoint.
+    """
+
+    def __init__(self, asked: str, model: str | None, reasons: Mapping[str, str] | None = None) -> None:
+        super().__init__(model, reasons)
+        self.asked = asked
 
 
 class AllBusy(NoEndpoint):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balancer.core.breaker import CLOSED
+from balancer.core.breaker import CLOSED, OPEN
 from balancer.core.endpoints import Endpoint, Outcome, Usage
 from balancer.core.lane import Lane, Place
+from balancer.core.notices import Notice
+from balancer.core.state import EndpointState
 
 if TYPE_CHECKING:
     from balancer.core.pool import EndpointPool
@@ -55,6 +57,8 @@ class Lease:
         # The id may come to stand for another backend while this runs; what this one did says nothing about that.
         self._breaker = state.breaker
         self._ticket = state.breaker.issue(now)
+        if self._ticket.is_probe:
+            pool.notice(state, Notice.TESTED, now)
 
     def __repr__(self) -> str:
         return f"<Lease {self.endpoint.name!r}{' panic' if self.panic else ''}{' released' if self.released else ''}>"
@@ -72,8 +76,9 @@ class Lease:
         if breaker is not state.breaker:
             return
         state.sample_latency(now - self.acquired_at, now)
-        if counts:
+        if counts and (state.credentials_refused or not was_closed):
             state.credentials_refused = False
+            self._pool.notice(state, Notice.RECOVERED, now)
         if not was_closed:
             self._pool.room_made()
 
@@ -107,6 +112,8 @@ class Lease:
             self.committed(now)
         self.released = True
         state = self._place.state
+        blamed = outcome is Outcome.FAILED or outcome is Outcome.REJECTED
+        troubles = _troubles(state, now) if blamed else ()
         state.clear = False
         state.inflight -= 1
         self._count(outcome, usage, now)
@@ -117,6 +124,10 @@ class Lease:
             state.last_error = error or state.last_error
             self._throttle(outcome, retry_after_seconds, now)
         self._settle(usage)
+        if blamed:
+            for notice in _troubles(state, now):
+                if notice not in troubles:
+                    self._pool.notice(state, notice, now)
         self._pool.room_made()
 
     def _count(self, outcome: Outcome, usage: Usage | None, now: float) -> None:
@@ -162,3 +173,13 @@ class Lease:
         if self._charged_tokens and self._epoch == self._lane.epoch == self._pool.epoch:
             self._place.virtual_time += self._place.charge(self._pool.strategy, tokens - self._charged_tokens)
             self._charged_tokens = tokens
+
+
+def _troubles(state: EndpointState, now: float) -> list[Notice]:
+    """What is wrong with an endpoint at this moment, as a failure may have left it."""
+    found = {
+        Notice.REFUSED_CREDENTIALS: state.credentials_refused,
+        Notice.OPENED: state.breaker.state is OPEN,
+        Notice.THROTTLED: now < state.throttled_until,
+    }
+    return [notice for notice, holds in found.items() if holds]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable
+from math import inf
 from random import Random
 
 from balancer.core.breaker import HALF_OPEN, Breaker
@@ -15,6 +16,8 @@ from balancer.core.endpoints import Endpoint, RouteRequest
 from balancer.core.errors import AllBusy, ModelNotFound, NoEndpoint, NoneEligible
 from balancer.core.lane import Lane, Place
 from balancer.core.lease import Lease
+from balancer.core.model_names import nearest
+from balancer.core.notices import Notice
 from balancer.core.state import EndpointState
 from balancer.core.strategies import STRATEGIES, Situation, Strategy, resolve_strategy
 
@@ -48,7 +51,10 @@ class EndpointPool:
 
     `max_connections` caps every endpoint's requests in flight, whatever its own `max_concurrent` says; 0 = no cap.
     `strategy` is a name or an alias; an unknown one raises ValueError. `freed`, when set, is called after anything that
-    may let a waiting request in, except the passing of time. `now` must never be less than in an earlier call.
+    may let a waiting request in, except the passing of time. `applied`, when set, is called when a new configuration is
+    in force, before it lets anybody in. `noticed`, when set, is told of every turn in an endpoint's life; it must not
+    raise. A failure older than `failure_memory_seconds` no longer counts towards `fail_threshold`. `now` must never be
+    less than in an earlier call.
     """
 
     def __init__(
@@ -57,20 +63,25 @@ class EndpointPool:
         strategy: str = "percentage",
         fail_threshold: int = 3,
         cooldown_seconds: float = 20.0,
+        failure_memory_seconds: float = inf,
         max_connections: int = 0,
         rng: Random | None = None,
     ) -> None:
         self.strategy: Strategy = STRATEGIES[resolve_strategy(strategy)]
         self.states: dict[int, EndpointState] = {}
         self.freed: Callable[[], None] | None = None
+        self.applied: Callable[[], None] | None = None
+        self.noticed: Callable[[EndpointState, Notice, float], None] | None = None
         self._fail_threshold = fail_threshold
         self._cooldown_seconds = cooldown_seconds
+        self._failure_memory_seconds = failure_memory_seconds
         self._max_connections = max_connections
         self._rng = rng or Random()
         self._leaving: dict[int, EndpointState] = {}
         self._lanes: OrderedDict[str | None, Lane] = OrderedDict()
         self._version = 0  # of the candidates: lanes of another one are rebuilt
         self._epoch = 0  # of the shares: virtual times of another one are void
+        self._models: tuple[int, frozenset[str]] = (0, frozenset())  # and the version they are of
         self._picks = 0
 
     def __repr__(self) -> str:
@@ -101,10 +112,12 @@ class EndpointPool:
         ):
             self._epoch += 1
         self.strategy = mode
+        if self.applied is not None:
+            self.applied()
         self.candidates_changed()
 
     def _adopt(self, state: EndpointState | None, endpoint: Endpoint) -> EndpointState:
-        breaker = Breaker(self._fail_threshold, self._cooldown_seconds)
+        breaker = Breaker(self._fail_threshold, self._cooldown_seconds, memory_seconds=self._failure_memory_seconds)
         if state is None:
             state = EndpointState(endpoint, breaker)
         elif _backend(state.endpoint) != _backend(endpoint):
@@ -180,6 +193,8 @@ class EndpointPool:
                 return f"{reason} for {wait:.0f} s more: {state.breaker.failures} failures, last: {state.last_error}"
             case Reason.FULL:
                 return f"full: {state.inflight} in flight"
+            case Reason.UNHEALTHY if state.vitals is not None and state.vitals.last is not None:
+                return f"unhealthy: {state.vitals.last.reason}"
             case _:
                 return str(reason)
 
@@ -304,21 +319,37 @@ class EndpointPool:
         if busy:
             return AllBusy(request.model, reasons, retry_after)
         if self._nobody_serves(request.model):
-            return ModelNotFound(request.model, reasons)
+            return ModelNotFound(request.model, reasons, nearest=nearest(request.model or "", self.models()))
         return NoneEligible(request.model, reasons, retry_after)
 
     def _nobody_serves(self, model: str | None) -> bool:
         """Whether every list that is known leaves `model` out, and those in service all have one."""
-        in_service = [s for s in self.states.values() if s.endpoint.enabled and s.endpoint.connected]
+        in_service = self.in_service()
         elsewhere = (s for s in self.states.values() if s.known_models() is not None)
         return bool(in_service) and not any(s.serves(model) for s in (*in_service, *elsewhere))
 
     def models(self) -> frozenset[str]:
         """Every model name that a connected endpoint is known to serve, aliases included."""
-        connected = [s for s in self.states.values() if s.endpoint.enabled and s.endpoint.connected]
         return frozenset().union(
-            *((s.known_models() or frozenset()) | s.endpoint.model_aliases.keys() for s in connected)
+            *((s.known_models() or frozenset()) | s.endpoint.model_aliases.keys() for s in self.in_service())
         )
+
+    def lists(self, model: str) -> bool:
+        """Whether `model` was among `models()` at the last change; cheap enough to be asked for every request."""
+        version, names = self._models
+        if version != self._version:
+            names = self.models()
+            self._models = (self._version, names)
+        return model in names
+
+    @property
+    def version(self) -> int:
+        """Changes whenever which endpoint serves which model may have changed."""
+        return self._version
+
+    def in_service(self) -> list[EndpointState]:
+        """The endpoints that take traffic by the operator's will, in the order they were given."""
+        return [s for s in self.states.values() if s.endpoint.enabled and s.endpoint.connected]
 
     # -- what leases call ------------------------------------------------------------------------------------------
 
@@ -326,6 +357,11 @@ class EndpointPool:
     def epoch(self) -> int:
         """Virtual times of different epochs must not be mixed."""
         return self._epoch
+
+    def notice(self, state: EndpointState, notice: Notice, now: float) -> None:
+        """Tell of a turn in an endpoint's life."""
+        if self.noticed is not None:
+            self.noticed(state, notice, now)
 
     def room_made(self) -> None:
         """Say that a waiting request may get in now."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from balancer.core.breaker import Breaker
 from balancer.core.endpoints import Endpoint
+from balancer.core.probes import HealthStatus, Vitals
 
 # A new sample of the time to first byte moves the average by this share.
 _EWMA_WEIGHT = 0.3
 # What a failure counts as, at least, in the average of latency routing: failing fast must not look attractive.
 _FAILURE_PENALTY_SECONDS = 10.0
+# What may stand in a list for a model that is served by its plain name too: Ollama's default tag, Google's path.
+_LISTED_AS = ("{}:latest", "models/{}")
 # Without a sample for this long the average says nothing about now.
 LATENCY_STALE_SECONDS = 60.0
 
@@ -19,6 +22,7 @@ class EndpointState:
     Only the pool and its leases write `inflight`, `limit`, `clear`, `throttled_until` and the breaker.
     `limit` is the cap on `inflight`, 0 = none. `clear` remembers that nothing stood against the endpoint when the pool
     last asked, so that among many only the others are asked again; whatever may turn against it must unset it.
+    `vitals` is None while nobody probes it. `listed_at` is Unix time when `discovered_models` came.
     """
 
     __slots__ = (
@@ -35,6 +39,7 @@ class EndpointState:
         "latency_seconds",
         "latency_sum_seconds",
         "limit",
+        "listed_at",
         "picked",
         "picked_at",
         "prompt_tokens_total",
@@ -43,6 +48,7 @@ class EndpointState:
         "total_failures",
         "total_requests",
         "total_success",
+        "vitals",
     )
 
     def __init__(self, endpoint: Endpoint, breaker: Breaker) -> None:
@@ -55,9 +61,11 @@ class EndpointState:
         self.picked_at = float("-inf")
         self.throttled_until = 0.0
         self._healthy = True
+        self.vitals: Vitals | None = None
         self.credentials_refused = False
         self.removed = False
         self.discovered_models: frozenset[str] | None = None
+        self.listed_at: float | None = None
         self.last_error = ""
         self.latency_seconds = 0.0
         self.latency_at = float("-inf")  # when it was last sampled
@@ -77,13 +85,18 @@ class EndpointState:
 
     @property
     def healthy(self) -> bool:
-        """Whether the last probe passed; True before the first."""
+        """Whether probes find it alive; True before the first."""
         return self._healthy
 
     @healthy.setter
     def healthy(self, healthy: bool) -> None:
         self._healthy = healthy
         self.clear = False
+
+    @property
+    def health_status(self) -> HealthStatus:
+        """How it stands by its probes."""
+        return HealthStatus.OFF if self.vitals is None else self.vitals.status(healthy=self._healthy)
 
     @property
     def average_latency_ms(self) -> float:
@@ -93,7 +106,9 @@ class EndpointState:
     def serves(self, model: str | None) -> bool:
         """Whether this endpoint serves `model`, as far as is known: an unknown list serves anything."""
         known = self.known_models()
-        return known is None or model is None or model in known or model in self.endpoint.model_aliases
+        if known is None or model is None or model in self.endpoint.model_aliases:
+            return True
+        return any(spelling in known for spelling in (model, *(each.format(model) for each in _LISTED_AS)))
 
     def known_models(self) -> frozenset[str] | None:
         """The configured list, else the discovered one, else None."""
@@ -123,7 +138,9 @@ class EndpointState:
         self.clear = False
         self.throttled_until = 0.0
         self._healthy = True
+        self.vitals = None if self.vitals is None else Vitals()
         self.credentials_refused = False
         self.discovered_models = None
+        self.listed_at = None
         self.last_error = ""
         self.latency_at = float("-inf")

@@ -135,14 +135,29 @@ class Exchange:
             verdict = self._verdict
             if verdict is GOOD:
                 self.lease.committed(dispatcher.clock())
+                self._settle()
                 return
             successor = self._successor() if verdict.elsewhere else None
             if successor is None:
+                self._settle()
                 if error is not None:
                     raise error
                 return
             self._end_attempt(verdict.outcome, str(error) if error else self._status_words())
             self.lease = successor
+
+    def _settle(self) -> None:
+        """There will be no other attempt. A stream may take minutes: keep nothing for it that it does not need."""
+        self._body = b""
+        if self._retrying:
+            self._retrying = False
+            self._dispatcher.budget.retry_ended()
+
+    def take_held(self) -> bytes:
+        """What was read of the answer already; it is not kept any longer."""
+        held = self.held[0] if len(self.held) == 1 else b"".join(self.held)
+        self.held.clear()
+        return held
 
     def _successor(self) -> Lease | None:
         """A lease for another attempt, where limits, the retry budget and the pool allow one."""
@@ -344,10 +359,8 @@ class Exchange:
         if self._finished:
             return
         self._finished = True
-        budget = self._dispatcher.budget
-        budget.active_requests -= 1
-        if self._retrying:
-            budget.retry_ended()
+        self._dispatcher.budget.active_requests -= 1
+        self._settle()
         if self.lease is None:
             return
         if abandoned:

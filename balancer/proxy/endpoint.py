@@ -7,35 +7,20 @@ to another endpoint; after it, trouble is told in band and the connection is clo
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
 from balancer.core.endpoints import RouteRequest, Usage
-from balancer.core.errors import (
-    AllBusy,
-    BalancerError,
-    Draining,
-    InvalidRequest,
-    NoEndpoint,
-    Unauthorized,
-    UpstreamError,
-    UpstreamTimeout,
-)
+from balancer.core.errors import BalancerError, Draining, InvalidRequest, Unauthorized, UpstreamError
 from balancer.dispatch.exchange import Exchange
-from balancer.proxy.gateway import Gateway, send_error
-from balancer.proxy.headers import (
-    Headers,
-    downstream_headers,
-    read_client_headers,
-    upstream_headers,
-    visible,
-)
+from balancer.proxy.answers import answer_head, choose_meter, model_header
+from balancer.proxy.gateway import Gateway, error_class, send_error
+from balancer.proxy.headers import Headers, read_client_headers, upstream_headers
 from balancer.proxy.watch import ClientWatch
 from balancer.traffic import RequestRecord
 from balancer.upstream.http1 import UpstreamResponse
-from balancer.wire.answers import JsonMeter, Meter, PassMeter
+from balancer.wire.answers import Meter
 from balancer.wire.openai import Operation, ParsedBody, answer_for, error_event, parse
 from balancer.wire.sse import StreamMeter
 from balancer.wire.usage import final_usage
@@ -138,15 +123,24 @@ class _Turn:
             # Out of grace at shutdown. The task ends with what is left to say, so the cancellation ends here too.
             self._error = Draining("the balancer is shutting down")
             self._abandoned = "shut down"
-        except Exception:
-            self._abandoned = "internal error"
-            raise
+        except Exception as problem:
+            self._left_early = isinstance(problem, RuntimeError) and self._connection_is_lost()
+            self._abandoned = "client left" if self._left_early else "internal error"
+            if not self._left_early:
+                raise
         finally:
             self._finish()
 
     # -- the way in ------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
+        self._exchange = exchange = await self._begin()
+        self._watch = ClientWatch(self._receive, self._transport(), self._gateway.client_write_timeout_seconds)
+        await exchange.open()
+        await self._relay(exchange)
+
+    async def _begin(self) -> Exchange:
+        """Check the request and read it whole. The exchange alone keeps the body, and only while it may repeat it."""
         gateway, operation = self._gateway, self._operation
         headers = self._scope["headers"]
         client_headers = read_client_headers(headers)
@@ -161,7 +155,7 @@ class _Turn:
         self._read_at = gateway.clock()
         self._parsed = parsed = parse(body, operation)
         self._prompt_bytes = len(body)
-        self._exchange = exchange = gateway.dispatcher.exchange(
+        return gateway.dispatcher.exchange(
             operation,
             parsed,
             RouteRequest(parsed.model, len(body), parsed.stream, self._pin(parsed)),
@@ -169,9 +163,6 @@ class _Turn:
             headers=upstream_headers(headers, self._request_id, identity=operation.metered),
             body=body,
         )
-        self._watch = ClientWatch(self._receive, self._transport(), gateway.client_write_timeout_seconds)
-        await exchange.open()
-        await self._relay(exchange)
 
     async def _read_body(self, declared: int | None) -> bytes:
         limit = self._gateway.max_body_bytes
@@ -217,19 +208,20 @@ class _Turn:
     # -- the way back ----------------------------------------------------------------------------------------------
 
     async def _relay(self, exchange: Exchange) -> None:
-        response = exchange.response
-        assert response is not None  # noqa: S101 - what `open` promises
-        rename_to = self._rename_to(exchange)
-        self._meter = meter = self._choose_meter(exchange, rename_to)
-        # A stream may get more, a ping or an error; JSON with another name in it is longer or shorter; and what some
-        # endpoints say of the length of nothing is wrong (RFC 9110 section 8.6).
-        same_length = isinstance(meter, PassMeter) or (rename_to is None and not isinstance(meter, StreamMeter))
-        head = self._head(exchange, keep_length=same_length and response.status != 204)
-        body = meter.feed(exchange.held[0] if len(exchange.held) == 1 else b"".join(exchange.held))
+        response, parsed = exchange.response, self._parsed
+        assert response is not None and parsed is not None  # noqa: S101 - what `open` promises
+        rename_to = parsed.model if exchange.upstream_model != parsed.model else None
+        self._meter = meter = choose_meter(self._operation, exchange, response, rename_to=rename_to)
+        head = answer_head(response, meter, renamed=rename_to is not None, retry_after=exchange.retry_after_seconds)
+        head += self._gateway.endpoint_headers(exchange.endpoint)
+        head += model_header(exchange)
+        head += self._own_headers(len(exchange.attempts) + 1)
+        held = exchange.take_held()
+        if self._operation.name == "responses" and response.status < 300:
+            self._gateway.stored_responses.note(held, exchange.endpoint.id)
+        body = meter.feed(held)
         if exchange.complete:
             body += meter.finish()
-        if self._operation.name == "responses" and response.status < 300:
-            self._gateway.stored_responses.note(b"".join(exchange.held)[:4096], exchange.endpoint.id)
         self._status = response.status
         self._committed_at = self._gateway.clock()
         await self._send_counted({"type": "http.response.start", "status": response.status, "headers": head})
@@ -273,35 +265,6 @@ class _Turn:
         await self._send(message)
         watch.sends_done += 1
 
-    def _rename_to(self, exchange: Exchange) -> str | None:
-        """The name the client asked for, where the endpoint knows the model by another."""
-        parsed = self._parsed
-        assert parsed is not None  # noqa: S101
-        return parsed.model if exchange.upstream_model != parsed.model else None
-
-    def _choose_meter(self, exchange: Exchange, rename_to: str | None) -> Meter:
-        response = exchange.response
-        assert response is not None  # noqa: S101
-        if not self._operation.metered or response.status >= 300 or _encoded(response.headers):
-            return PassMeter()
-        if exchange.is_event_stream:
-            return StreamMeter(strip_usage=exchange.usage_injected, rename_to=rename_to)
-        return JsonMeter(rename_to=rename_to)
-
-    def _head(self, exchange: Exchange, *, keep_length: bool) -> Headers:
-        response = exchange.response
-        assert response is not None  # noqa: S101
-        head = downstream_headers(response.headers, keep_length=keep_length)
-        if response.status == 429 and exchange.retry_after_seconds is not None:
-            wait = b"%d" % max(1, math.ceil(exchange.retry_after_seconds))
-            head = [field for field in head if field[0] not in (b"retry-after", b"retry-after-ms")]
-            head.append((b"retry-after", wait))
-        head += self._gateway.endpoint_headers(exchange.endpoint)
-        if exchange.upstream_model is not None:
-            head.append((b"x-selected-model", visible(exchange.upstream_model)))
-        head += self._own_headers(len(exchange.attempts) + 1)
-        return head
-
     def _own_headers(self, attempts: int) -> Headers:
         return [
             (b"x-request-id", self._request_id.encode()),
@@ -338,6 +301,11 @@ class _Turn:
 
     def _client_left(self) -> bool:
         return self._left_early or (self._watch is not None and self._watch.client_left)
+
+    def _connection_is_lost(self) -> bool:
+        """Some event loops raise on a write that comes too late, where others ignore it."""
+        transport = self._transport()
+        return transport is not None and bool(transport.is_closing())
 
     def _count_live(self, meter: Meter) -> None:
         gateway, exchange = self._gateway, self._exchange
@@ -414,9 +382,8 @@ class _Turn:
     def _error_class(self) -> str:
         if self._status == _CLIENT_LEFT:
             return "client_left"
-        for kind, name in _ERROR_CLASSES:
-            if isinstance(self._error, kind):
-                return name
+        if self._error is not None:
+            return error_class(self._error)
         if self._abandoned:
             return "internal"
         if self._status < 400:
@@ -424,20 +391,5 @@ class _Turn:
         return "upstream" if self._status >= 500 else "throttled" if self._status == 429 else "client"
 
 
-_ERROR_CLASSES: tuple[tuple[type[BalancerError], str], ...] = (
-    (InvalidRequest, "invalid_request"),
-    (Unauthorized, "unauthorized"),
-    (Draining, "draining"),
-    (AllBusy, "busy"),
-    (NoEndpoint, "no_endpoint"),
-    (UpstreamTimeout, "timeout"),
-    (UpstreamError, "upstream"),
-)
-
-
 def _too_large(limit: int) -> InvalidRequest:
     return InvalidRequest(f"the request body is larger than {limit} bytes", code="body_too_large", status=413)
-
-
-def _encoded(headers: Headers) -> bool:
-    return any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers)

@@ -12,7 +12,16 @@ from starlette.types import Receive, Send
 
 from balancer.auth import ClientTokens
 from balancer.core.endpoints import Endpoint
-from balancer.core.errors import BalancerError, Draining
+from balancer.core.errors import (
+    AllBusy,
+    BalancerError,
+    Draining,
+    InvalidRequest,
+    NoEndpoint,
+    Unauthorized,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.headers import Headers, endpoint_headers
 from balancer.traffic import Traffic
@@ -21,6 +30,7 @@ from balancer.wire.openai import answer_for
 # How long a refused body is still taken in, so that the client comes to read the refusal.
 _LINGER_SECONDS = 1.0
 # An id longer than this is nothing we would want to remember.
+_SEARCHED_BYTES = 4096
 _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp[\w.-]{1,120})"')
 
 
@@ -68,12 +78,28 @@ class StoredResponses:
 
     def note(self, start_of_answer: bytes, endpoint_id: int) -> None:
         """Find the id in the first bytes of an answer and keep it."""
-        found = _RESPONSE_ID.search(start_of_answer)
+        found = _RESPONSE_ID.search(start_of_answer, 0, _SEARCHED_BYTES)
         if found is None:
             return
         self._endpoints[found[1].decode()] = endpoint_id
         if len(self._endpoints) > self._size:
             del self._endpoints[next(iter(self._endpoints))]
+
+
+_ERROR_CLASSES: tuple[tuple[type[BalancerError], str], ...] = (
+    (InvalidRequest, "invalid_request"),
+    (Unauthorized, "unauthorized"),
+    (Draining, "draining"),
+    (AllBusy, "busy"),
+    (NoEndpoint, "no_endpoint"),
+    (UpstreamTimeout, "timeout"),
+    (UpstreamError, "upstream"),
+)
+
+
+def error_class(error: BalancerError) -> str:
+    """The class under which an error is counted; the metrics have one label value for each."""
+    return next((name for kind, name in _ERROR_CLASSES if isinstance(error, kind)), "internal")
 
 
 async def send_error(send: Send, error: BalancerError, headers: Headers, *, unread: Receive | None = None) -> None:

@@ -17,7 +17,7 @@ from balancer.store.errors import DatabaseTooNew, StoreError
 
 # Every version this program knows, the oldest first, as in migrations/versions. Written down here so that a start
 # with an up-to-date database needs neither Alembic nor the scripts.
-VERSIONS = ("0001",)
+VERSIONS = ("0001", "0002")
 HEAD = VERSIONS[-1]
 
 

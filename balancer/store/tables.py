@@ -72,6 +72,8 @@ endpoints = Table(
     Column("price_per_million_input", Float),
     Column("price_per_million_output", Float),
     Column("tags", JSON, nullable=False),
+    Column("health_check", Boolean, nullable=False),
+    Column("discovered", Boolean, nullable=False),
     Column("pos_x", Float, nullable=False),
     Column("pos_y", Float, nullable=False),
     Column("created_at", String(32), nullable=False),

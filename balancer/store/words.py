@@ -14,6 +14,7 @@ _SWITCHES: Mapping[str, tuple[str, str]] = {
     "enabled": ("enabled", "disabled"),
     "verify_tls": ("TLS verified", "TLS not verified"),
     "include_usage": ("usage asked for", "usage not asked for"),
+    "health_check": ("health checked", "health not checked"),
 }
 _SHORT_VALUES: Mapping[str, str] = {
     "token_quota_percent": "quota",

@@ -13,6 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Literal
@@ -39,6 +40,8 @@ _OS_WORDS = {
     errno.ETIMEDOUT: "connecting timed out",
 }
 _NO_ROUTE_STATUSES = (404, 405, 501)
+# What making a client raises where the environment names proxies or certificates that cannot be used.
+_UNUSABLE = (ValueError, ImportError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,11 @@ class ControlClient:
             answer = ModelsAnswer("timeout", f"{progress.words} within {self._timeout_seconds:g} s", progress.status)
         return replace(answer, latency_seconds=time.monotonic() - started_at)
 
+    def prepare(self) -> None:
+        """Loads the certificate authorities now, since it takes a while in which nothing else runs."""
+        with suppress(*_UNUSABLE):
+            self._client(verify_tls=True)
+
     async def close(self) -> None:
         """Closes the connections; used again, the client makes new ones."""
         clients, self._clients = self._clients, {}
@@ -114,7 +122,7 @@ class ControlClient:
         headers = {b"authorization": bearer} if endpoint.api_key else {}
         try:
             client = self._client(endpoint.verify_tls)
-        except (ValueError, ImportError, OSError):
+        except _UNUSABLE:
             return ModelsAnswer("error", "the proxy or the certificates named in the environment cannot be used")
         try:
             async with client.stream("GET", url, headers=headers, extensions={"trace": progress.trace}) as response:
@@ -144,11 +152,12 @@ class ControlClient:
         return client
 
     def _tls_context(self, verify_tls: bool) -> ssl.SSLContext:
-        # The system's authorities, as in the data plane, where httpx would bring its own.
-        context = ssl.create_default_context(cafile=self._ca_file)
-        if not verify_tls:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+        if verify_tls:
+            # The system's authorities, as in the data plane, where httpx would bring its own.
+            return ssl.create_default_context(cafile=self._ca_file)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
         return context
 
 

@@ -22,6 +22,7 @@ from balancer.core.errors import (
     InvalidRequest,
     ModelNotFound,
     NoEndpoint,
+    NotEligible,
     Unauthorized,
     UpstreamError,
     UpstreamTimeout,
@@ -216,9 +217,9 @@ def error_event(
 def answer_for(error: BalancerError) -> ErrorAnswer:
     """What the client is told when no answer of an endpoint can be relayed.
 
-    400 or 413 (the error's own status) for a bad request; 401 without a valid token; 404 unknown model; 429 all busy;
-    503 nobody eligible, or shutting down; 504 an endpoint stayed silent; 502 any other failure of an endpoint; 500
-    for what is none of these.
+    400 or 413 (the error's own status) for a bad request; 401 without a valid token; 404 unknown model, or the endpoint
+    asked for may not take it; 429 all busy; 503 nobody eligible, or shutting down; 504 an endpoint stayed silent; 502
+    any other failure of an endpoint; 500 for what is none of these.
     """
     if isinstance(error, InvalidRequest):
         kind = "invalid_request_error"
@@ -239,10 +240,14 @@ def answer_for(error: BalancerError) -> ErrorAnswer:
 
 def _answer_for_no_endpoint(error: NoEndpoint) -> ErrorAnswer:
     if isinstance(error, ModelNotFound):
-        message = f"no connected endpoint serves the model '{error.model}': GET /v1/models lists those that are served"
+        message = _model_not_found(error)
         return ErrorAnswer(
             404, error_body(message, error_type="invalid_request_error", param="model", code="model_not_found")
         )
+    if isinstance(error, NotEligible):
+        reasons = f"not eligible for this request: {_listed(error.reasons)}" if error.reasons else "not known"
+        message = f"the endpoint {error.asked!r} is {reasons}. GET /v1/nodes lists the endpoints."
+        return ErrorAnswer(404, error_body(message, error_type="invalid_request_error", code="endpoint_not_eligible"))
     if isinstance(error, AllBusy):
         wait = _whole_seconds(error.retry_after, _BUSY_RETRY_SECONDS)
         message = f"all endpoints for this request are busy: {_listed(error.reasons)}. Try again in {wait} s."
@@ -256,6 +261,16 @@ def _answer_for_no_endpoint(error: NoEndpoint) -> ErrorAnswer:
         message = "no endpoint is configured: add one in the editor and connect it."
     wait = _whole_seconds(error.retry_after, _UNAVAILABLE_RETRY_SECONDS)
     return ErrorAnswer(503, error_body(message, error_type="service_unavailable", code="no_endpoint_available"), wait)
+
+
+def _model_not_found(error: ModelNotFound) -> str:
+    if error.model is None:
+        return "no models available for auto selection: no connected endpoint has told which it serves; name one"
+    near = " or ".join(f"'{name}'" for name in error.nearest)
+    question = f" Did you mean {near}?" if near else ""
+    return (
+        f"no connected endpoint serves the model '{error.model}'.{question} GET /v1/models lists those that are served."
+    )
 
 
 def _listed(reasons: Mapping[str, str]) -> str:

@@ -1,0 +1,129 @@
+"""Names of models: which one "auto" stands for, and which come near to one that nobody serves.
+
+Knows the pool and what endpoints are known to serve; never asks an endpoint.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from balancer.core.endpoints import RouteRequest
+from balancer.core.errors import ModelNotFound
+from balancer.core.state import EndpointState
+
+if TYPE_CHECKING:
+    from balancer.core.pool import EndpointPool
+
+_MOST_NEAR = 3
+# How much two names must have in common to be near, of 1.
+_NEARNESS = 0.5
+# Comparing costs some ten microseconds a pair and the balancer serves nobody meanwhile: look no further than this.
+_MOST_COMPARED = 200
+_LONGEST_COMPARED = 80
+
+
+def nearest(name: str, known: Collection[str]) -> tuple[str, ...]:
+    """At most three of `known` that look like `name`, in any case, the most similar first."""
+    folded = {each.lower()[:_LONGEST_COMPARED]: each for each in sorted(known)[:_MOST_COMPARED]}
+    near = difflib.get_close_matches(name.lower()[:_LONGEST_COMPARED], folded, _MOST_NEAR, _NEARNESS)
+    return tuple(folded[each] for each in near)
+
+
+class _Choice(NamedTuple):
+    model: str
+    servers: tuple[EndpointState, ...]
+
+
+class AutoModel:
+    """Decides which model serves a request that leaves it open, by one of `sentinels` or by naming none.
+
+    Of the models that connected endpoints are known to serve, those that one of them could take now come first. Among
+    them: with `intersection_first` those that all serve whose list is known; then `preferred` in this order; then the
+    order of the endpoints and of their lists (a configured list as it stands, a discovered one by name; aliases last).
+    When none could be taken now the same order holds among all, and the refusal will say why.
+
+    A sentinel that an endpoint was given as a model or an alias by its operator is a name like any other there. One
+    that merely stands in a discovered list is not.
+    """
+
+    def __init__(
+        self,
+        sentinels: Iterable[str] = ("auto", "default"),
+        preferred: Sequence[str] = (),
+        *,
+        intersection_first: bool = False,
+    ) -> None:
+        self._sentinels = frozenset(_folded(name) for name in sentinels)
+        self._preferred = tuple(name for name in preferred if _folded(name) not in self._sentinels)
+        self._intersection_first = intersection_first
+        self._choices: list[_Choice] = []
+        self._choices_of: tuple[object, int] = (None, 0)  # the pool and its version that they were made from
+
+    def __repr__(self) -> str:
+        return f"<AutoModel {sorted(self._sentinels)}: prefers {list(self._preferred)}>"
+
+    def is_asked(self, model: str | None) -> bool:
+        """Whether a request that names `model` leaves the choice open."""
+        return model is None or _folded(model) in self._sentinels
+
+    def choose(self, pool: EndpointPool, asked: str | None, now: float, pinned_to: int | None = None) -> str | None:
+        """The model for a request that leaves it open; `pinned_to`: of those that this endpoint serves.
+
+        Where no list is known, the first preferred model is taken on trust. Without one, a request that named no model
+        goes on without (None), as an endpoint may know what to do; one that named a sentinel cannot. Raises
+        ModelNotFound. Where no endpoint is connected the answer does not matter: `asked`.
+        """
+        in_service = [s for s in pool.in_service() if pinned_to in (None, s.endpoint.id)]
+        if not in_service or (asked is not None and any(_configured(s, asked) for s in in_service)):
+            return asked
+        first: str | None = None
+        anything = RouteRequest(None, pinned_to=pinned_to)
+        for model, servers in self._ranked(pool):
+            asked_for = [state for state in servers if pinned_to in (None, state.endpoint.id)]
+            if any(pool.why_not(state, anything, now) is None for state in asked_for):
+                return model
+            first = first or (model if asked_for else None)
+        return first or self._on_trust(asked, in_service)
+
+    def _on_trust(self, asked: str | None, in_service: Iterable[EndpointState]) -> str | None:
+        if any(state.known_models() is None for state in in_service):
+            if self._preferred:
+                return self._preferred[0]
+            if asked is None:
+                return None
+        raise ModelNotFound(None)
+
+    def _ranked(self, pool: EndpointPool) -> list[_Choice]:
+        if self._choices_of != (pool, pool.version):
+            self._choices = self._rank(pool.in_service())
+            self._choices_of = (pool, pool.version)
+        return self._choices
+
+    def _rank(self, in_service: Collection[EndpointState]) -> list[_Choice]:
+        told = [state for state in in_service if state.known_models() is not None]
+        servers: dict[str, dict[EndpointState, None]] = {}
+        for name in self._preferred:
+            servers[name] = dict.fromkeys(state for state in told if state.serves(name))
+        for state in in_service:
+            for name in _names(state):
+                if not self.is_asked(name):
+                    servers.setdefault(name, {})[state] = None
+        choices = [_Choice(name, tuple(known)) for name, known in servers.items() if known]
+        if self._intersection_first:
+            choices.sort(key=lambda choice: not set(told) <= set(choice.servers))
+        return choices
+
+
+def _folded(name: str) -> str:
+    return name.strip().lower()
+
+
+def _configured(state: EndpointState, name: str) -> bool:
+    return name in state.endpoint.models or name in state.endpoint.model_aliases
+
+
+def _names(state: EndpointState) -> Iterator[str]:
+    yield from state.endpoint.models or sorted(state.discovered_models or ())
+    yield from state.endpoint.model_aliases

@@ -1,0 +1,168 @@
+"""Discovery: asks the hosts an operator named whether they serve models, and makes endpoints of those that do.
+
+It only ever adds. What it found and is gone again is down by its probes, what an operator deleted stays deleted until
+the process is started anew, and what stands behind an address already is left as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from balancer.core.endpoints import Endpoint
+from balancer.core.errors import BalancerError, ConnectError
+from balancer.core.pool import EndpointPool
+from balancer.store import CreateEndpoint
+from balancer.upstream.control import ControlClient
+from balancer.upstream.targets import Proxies, target_of
+
+logger = logging.getLogger("balancer.discovery")
+
+# Addresses that hang hold up the others only when they are as many.
+MOST_AT_ONCE = 32
+_FIRST_POSITION = (500.0, 200.0)
+# Below each other on the canvas.
+_STEP = 140.0
+
+
+class Address(NamedTuple):
+    """A host and a port, as an operator named them."""
+
+    host: str
+    port: int
+
+    @property
+    def name(self) -> str:
+        """host:port, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """Where it would serve models."""
+        return f"http://{self.name}/v1"
+
+
+def addresses(hosts: Sequence[tuple[str, int | None]], ports: Sequence[int]) -> tuple[Address, ...]:
+    """A host with a port is taken as it is, one without is combined with each of `ports`; each address once."""
+    pairs = ((host, number) for host, port in hosts for number in (ports if port is None else (port,)))
+    return tuple(dict.fromkeys(Address(host, port) for host, port in pairs))
+
+
+class Discovery:
+    """Scans `named` every `interval_seconds` between `start` and `stop`, and has `create` make an endpoint of a find.
+
+    `create` commits one endpoint as one revision; what it raises of BalancerError leaves the find to the next scan.
+    `max_concurrent` holds caps of single addresses, the others have `default_max_concurrent`. `connect`: finds take
+    traffic at once. `timeout_seconds` becomes the endpoints' timeout.
+    """
+
+    def __init__(
+        self,
+        pool: EndpointPool,
+        control: ControlClient,
+        named: Sequence[Address],
+        create: Callable[[CreateEndpoint], Awaitable[object]],
+        *,
+        interval_seconds: float = 60.0,
+        max_concurrent: Mapping[tuple[str, int | None], int] | None = None,
+        default_max_concurrent: int = 0,
+        connect: bool = False,
+        timeout_seconds: float = 120.0,
+        most_at_once: int = MOST_AT_ONCE,
+    ) -> None:
+        self._pool = pool
+        self._control = control
+        self._named = named
+        self._create = create
+        self._interval_seconds = interval_seconds
+        self._max_concurrent = max_concurrent or {}
+        self._default_max_concurrent = default_max_concurrent
+        self._connect = connect
+        self._timeout_seconds = timeout_seconds
+        self._most_at_once = most_at_once
+        self._settled: set[Address] = set()  # those that are or were an endpoint in this process
+        self._trouble: dict[Address, str] = {}  # what was logged last about those that could not be created
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Discovery: {len(self._named)} addresses, {len(self._settled)} found>"
+
+    def start(self) -> None:
+        """Begin to scan. For a running event loop."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Scan no more; returns when nothing is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def scan(self) -> None:
+        """Ask every named address that is no endpoint yet; a find becomes one at once, whatever the others do."""
+        waiting = iter(self._named)
+        workers = min(self._most_at_once, len(self._named))
+        await asyncio.gather(*(self._ask_each(waiting) for _ in range(workers)))
+
+    async def _run(self) -> None:
+        while True:
+            await self.scan()
+            await asyncio.sleep(self._interval_seconds)
+
+    async def _ask_each(self, waiting: Iterator[Address]) -> None:
+        for address in waiting:
+            if self._is_settled(address):
+                continue
+            answer = await self._control.models(Endpoint(0, address.name, address.base_url))
+            # It may have been created by hand while it was asked.
+            if answer.ok and not self._is_settled(address):
+                await self._add(address, answer.reason)
+
+    def _is_settled(self, address: Address) -> bool:
+        if address not in self._settled and _place(address.base_url) in self._places():
+            self._settled.add(address)
+        return address in self._settled
+
+    def _places(self) -> set[object]:
+        return {_place(state.endpoint.base_url) for state in self._pool.states.values()}
+
+    async def _add(self, address: Address, reason: str) -> None:
+        try:
+            await self._create(CreateEndpoint(self._fields(address)))
+        except BalancerError as error:
+            if self._trouble.get(address) != str(error):
+                self._trouble[address] = str(error)
+                logger.warning("found %s, but could not add it: %s", address.name, error)
+            return
+        self._settled.add(address)
+        self._trouble.pop(address, None)
+        logger.info("found %s: %s", address.name, reason)
+
+    def _fields(self, address: Address) -> dict[str, object]:
+        x, y = _FIRST_POSITION
+        return {
+            "name": self._free_name(address.name),
+            "base_url": address.base_url,
+            "timeout": self._timeout_seconds,
+            "max_concurrent": self._max_concurrent.get(address, self._default_max_concurrent),
+            "connected": self._connect,
+            "discovered": True,
+            "pos_x": x,
+            "pos_y": y + _STEP * len(self._pool.states),
+        }
+
+    def _free_name(self, name: str) -> str:
+        """`name`, or with a number where another endpoint was given it."""
+        taken = {state.endpoint.name for state in self._pool.states.values()}
+        numbered = (f"{name} ({number})" for number in range(2, len(taken) + 3))
+        return name if name not in taken else next(each for each in numbered if each not in taken)
+
+
+def _place(base_url: str) -> object:
+    """What makes two base URLs the same, however they are written."""
+    try:
+        target = target_of(base_url, Proxies({}))
+    except ConnectError:
+        return base_url
+    return target.tls, target.host, target.port, target.path
