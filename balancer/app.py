@@ -21,7 +21,10 @@ from balancer.admin.api import AdminApi
 from balancer.admin.configuration import LiveConfiguration
 from balancer.auth import AdminAuth, ClientToken, ClientTokens
 from balancer.core.pool import EndpointPool
+from balancer.core.probes import ProbeRules
+from balancer.discovery import Discovery, addresses
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.health import Health
 from balancer.metrics import BalancerCollector
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
@@ -48,7 +51,8 @@ class Balancer:
             max_connections=settings.max_connections,
         )
         self.connections = Connections(max_keepalive=settings.max_keepalive, environ=environ)
-        self.control = ControlClient()
+        self.control = ControlClient(timeout_seconds=settings.health_timeout_seconds)
+        self.health = Health(self.pool, self.control, _probe_rules(settings))
         self.traffic = Traffic(time.time)
         self.tokens = ClientTokens(settings.client_tokens)
         self.admin_auth = AdminAuth(admin_token)
@@ -69,6 +73,7 @@ class Balancer:
             max_body_bytes=settings.max_body_bytes,
             client_write_timeout_seconds=settings.client_write_timeout_seconds,
         )
+        self.discovery: Discovery | None = None
         self.database: Database | None = None
         self.writer: UsageWriter | None = None
         self.admin: AdminApi | None = None
@@ -113,16 +118,41 @@ class Balancer:
             usage_store=usage,
             usage_writer=self.writer,
             control=self.control,
+            health=self.health,
             dispatcher=self.dispatcher,
             clock=time.monotonic,
             wall_clock=time.time,
             version=__version__,
             default_timeout_seconds=self.settings.default_timeout_seconds,
         )
+        self._look_after_endpoints(configuration)
         return self.admin.routes()
 
+    def _look_after_endpoints(self, configuration: LiveConfiguration) -> None:
+        """Begin to probe what is configured, and to look for what is not."""
+        self.health.start()
+        settings = self.settings
+        if settings.scan_hosts:
+            self.discovery = Discovery(
+                self.pool,
+                self.control,
+                addresses(settings.scan_hosts, settings.scan_ports),
+                lambda found: configuration.change([found], actor="discovery"),
+                interval_seconds=settings.scan_interval_seconds,
+                max_concurrent=dict(settings.maxconn_map),
+                default_max_concurrent=settings.default_maxconn,
+                connect=settings.discovery_connect,
+                timeout_seconds=settings.default_timeout_seconds,
+            )
+            self.discovery.start()
+
     async def close(self) -> None:
-        """Write what is left to write, close what is open."""
+        """End what runs by itself, write what is left to write, close what is open."""
+        if self.discovery is not None:
+            await self.discovery.stop()
+        await self.health.stop()
+        if self.admin is not None:
+            await self.admin.settle()
         if self.writer is not None:
             await self.writer.stop()
         await self.connections.close()
@@ -132,7 +162,7 @@ class Balancer:
 
     def routes(self) -> list[BaseRoute]:
         """The routes that need no database: data plane and status. The hot ones come first."""
-        models = ModelsEndpoint(self.gateway, self.control)
+        models = ModelsEndpoint(self.gateway, self.control, self.health)
         proxies = {path: ProxyEndpoint(self.gateway, operation) for path, operation in OPERATIONS.items()}
         status = Status(
             self.pool,
@@ -189,6 +219,15 @@ def create_app(settings: Settings, admin_token: str, *, environ: Mapping[str, st
     )
     app.state.balancer = balancer
     return app
+
+
+def _probe_rules(settings: Settings) -> ProbeRules:
+    return ProbeRules(
+        interval_seconds=settings.health_interval_seconds,
+        down_interval_seconds=settings.health_down_interval_seconds,
+        rise=settings.health_rise,
+        fall=settings.health_fall,
+    )
 
 
 def _live_token(row: TokenRecord) -> ClientToken:

@@ -74,7 +74,7 @@ class Discovery:
     ) -> None:
         self._pool = pool
         self._control = control
-        self._named = named
+        self._named = {address: _place(address.base_url) for address in named}
         self._create = create
         self._interval_seconds = interval_seconds
         self._max_concurrent = max_concurrent or {}
@@ -82,16 +82,19 @@ class Discovery:
         self._connect = connect
         self._timeout_seconds = timeout_seconds
         self._most_at_once = most_at_once
-        self._settled: set[Address] = set()  # those that are or were an endpoint in this process
+        self._urls: set[str] = set()  # base URLs of all endpoints there ever were in this process
+        self._taken: set[object] = set()  # the places they stand for
         self._trouble: dict[Address, str] = {}  # what was logged last about those that could not be created
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Discovery: {len(self._named)} addresses, {len(self._settled)} found>"
+        found = sum(place in self._taken for place in self._named.values())
+        return f"<Discovery: {len(self._named)} addresses, {found} endpoints>"
 
     def start(self) -> None:
         """Begin to scan. For a running event loop."""
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(_report)
 
     async def stop(self) -> None:
         """Scan no more; returns when nothing is under way."""
@@ -102,8 +105,9 @@ class Discovery:
     async def scan(self) -> None:
         """Ask every named address that is no endpoint yet; a find becomes one at once, whatever the others do."""
         waiting = iter(self._named)
-        workers = min(self._most_at_once, len(self._named))
-        await asyncio.gather(*(self._ask_each(waiting) for _ in range(workers)))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._most_at_once, len(self._named))):
+                group.create_task(self._ask_each(waiting))
 
     async def _run(self) -> None:
         while True:
@@ -112,20 +116,20 @@ class Discovery:
 
     async def _ask_each(self, waiting: Iterator[Address]) -> None:
         for address in waiting:
-            if self._is_settled(address):
+            if self._is_taken(address):
                 continue
             answer = await self._control.models(Endpoint(0, address.name, address.base_url))
             # It may have been created by hand while it was asked.
-            if answer.ok and not self._is_settled(address):
+            if answer.ok and not self._is_taken(address):
                 await self._add(address, answer.reason)
 
-    def _is_settled(self, address: Address) -> bool:
-        if address not in self._settled and _place(address.base_url) in self._places():
-            self._settled.add(address)
-        return address in self._settled
-
-    def _places(self) -> set[object]:
-        return {_place(state.endpoint.base_url) for state in self._pool.states.values()}
+    def _is_taken(self, address: Address) -> bool:
+        """Whether an endpoint stands there, or did in this process."""
+        for state in self._pool.states.values():
+            if state.endpoint.base_url not in self._urls:
+                self._urls.add(state.endpoint.base_url)
+                self._taken.add(_place(state.endpoint.base_url))
+        return self._named[address] in self._taken
 
     async def _add(self, address: Address, reason: str) -> None:
         try:
@@ -135,7 +139,7 @@ class Discovery:
                 self._trouble[address] = str(error)
                 logger.warning("found %s, but could not add it: %s", address.name, error)
             return
-        self._settled.add(address)
+        self._taken.add(self._named[address])
         self._trouble.pop(address, None)
         logger.info("found %s: %s", address.name, reason)
 
@@ -157,6 +161,12 @@ class Discovery:
         taken = {state.endpoint.name for state in self._pool.states.values()}
         numbered = (f"{name} ({number})" for number in range(2, len(taken) + 3))
         return name if name not in taken else next(each for each in numbered if each not in taken)
+
+
+def _report(scans: asyncio.Task[None]) -> None:
+    """A mistake of ours must not end the scans unheard."""
+    if not scans.cancelled() and (error := scans.exception()) is not None:
+        logger.error("scanning has ended", exc_info=error)
 
 
 def _place(base_url: str) -> object:

@@ -81,6 +81,7 @@ class BalancerCollector(Collector):
         yield GaugeMetricFamily("lb_inflight", "Requests under way at endpoints.", inflight)
         yield GaugeMetricFamily("lb_queue_depth", "Requests waiting for a full endpoint.", self._queue_depth())
         yield GaugeMetricFamily("lb_retries_active", "Retries under way.", self._budget.active_retries)
+        yield GaugeMetricFamily("lb_retries_allowed", "Retries that may be under way now.", self._budget.limit)
         yield GaugeMetricFamily("lb_tokens_per_second", "Tokens over the last minute.", rates.tokens_per_second)
         yield GaugeMetricFamily("lb_requests_per_second", "Requests over the last minute.", rates.requests_per_second)
 
@@ -99,6 +100,14 @@ class BalancerCollector(Collector):
             if reason is not None:
                 reasons.add_metric([state.endpoint.name, reason.value], 1)
         yield reasons
+        breakers = GaugeMetricFamily("lb_endpoint_breaker", "1 for where it stands.", labels=["endpoint", "state"])
+        panics = CounterMetricFamily(
+            "lb_endpoint_panics", "Attempts let through in need, though it was thought to be down.", labels=["endpoint"]
+        )
+        for state in states:
+            breakers.add_metric([state.endpoint.name, state.breaker.state.value], 1)
+            panics.add_metric([state.endpoint.name], self._traffic.panics[state.endpoint.id])
+        yield from (breakers, panics)
         attempts = CounterMetricFamily("lb_attempts", "Attempts by outcome.", labels=["endpoint", "outcome"])
         for (endpoint_id, outcome), count in self._traffic.attempts.items():
             if endpoint_id in names:
@@ -118,11 +127,19 @@ class BalancerCollector(Collector):
         return max(0.0, until - now)
 
 
-def render(collector: BalancerCollector) -> bytes:
-    """The text exposition format, version 0.0.4."""
+def render(*collectors: Collector) -> bytes:
+    """The text exposition format, version 0.0.4. Whole numbers have no fraction, as not all who read it expect one."""
     registry = CollectorRegistry()
-    registry.register(collector)
-    return generate_latest(registry)
+    for collector in collectors:
+        registry.register(collector)
+    return b"\n".join(map(_whole, generate_latest(registry).split(b"\n")))
+
+
+def _whole(line: bytes) -> bytes:
+    name, _, value = line.rpartition(b" ")
+    if line.startswith(b"#") or not name or not float(value).is_integer():
+        return line
+    return b"%b %d" % (name, float(value))
 
 
 def _gauge(

@@ -17,6 +17,11 @@ from balancer.series import Rates, Series
 LOGGED_REQUESTS = 1000
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+LEGACY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+# Stands for every model that no endpoint is known to serve: clients may make up as many as they like.
+OTHER_MODEL = "other"
+# Endless lists of models must not become endless memory.
+_MOST_TIMED = 2000
 # Outcomes that speak against an endpoint.
 _BLAMED = frozenset({Outcome.FAILED.value, Outcome.REJECTED.value})
 
@@ -80,6 +85,28 @@ class Histogram:
         return None
 
 
+class ModelTimes:
+    """How long good answers of one model by one endpoint took, in seconds: to the end of whole ones, to the first byte
+    and to the end of streamed ones.
+    """
+
+    __slots__ = ("latency", "stream_duration", "stream_first_byte")
+
+    def __init__(self) -> None:
+        self.latency = Histogram(LEGACY_BUCKETS)
+        self.stream_first_byte = Histogram(LEGACY_BUCKETS)
+        self.stream_duration = Histogram(LEGACY_BUCKETS)
+
+    def observe(self, record: RequestRecord) -> None:
+        """Count one good answer."""
+        if not record.streamed:
+            self.latency.observe(record.total_seconds)
+            return
+        self.stream_duration.observe(record.total_seconds)
+        if record.first_byte_seconds is not None:
+            self.stream_first_byte.observe(record.first_byte_seconds)
+
+
 class MinuteCounts:
     """What one endpoint did in one minute of Unix time."""
 
@@ -95,10 +122,16 @@ class MinuteCounts:
 
 
 class Traffic:
-    """All that is counted. Monotonic time comes with each call; Unix time from `wall_clock`."""
+    """All that is counted. Monotonic time comes with each call; Unix time from `wall_clock`.
 
-    def __init__(self, wall_clock: Callable[[], float]) -> None:
+    `lists_model` says whether a model is one that an endpoint is known to serve; all others count as one.
+    """
+
+    def __init__(
+        self, wall_clock: Callable[[], float], lists_model: Callable[[str], bool] = lambda model: False
+    ) -> None:
         self._wall_clock = wall_clock
+        self._lists_model = lists_model
         self.log: deque[RequestRecord] = deque(maxlen=LOGGED_REQUESTS)
         self.total = Series()
         self.by_endpoint: dict[int, Series] = {}
@@ -108,6 +141,10 @@ class Traffic:
         self.requests: Counter[tuple[str, int]] = Counter()  # (operation, status)
         self.errors: Counter[str] = Counter()  # class of error
         self.attempts: Counter[tuple[int, str]] = Counter()  # (endpoint id, outcome)
+        self.last_attempts: dict[tuple[int, str], float] = {}  # the same: Unix time
+        self.panics: Counter[int] = Counter()  # endpoint id: attempts let through in need
+        self.failovers: Counter[str] = Counter()  # model
+        self.times: dict[tuple[str, int], ModelTimes] = {}  # (model, endpoint id)
         self.tokens: Counter[tuple[int, str, Provenance]] = Counter()  # (endpoint id, kind, provenance)
         self.minutes: dict[tuple[int, int], MinuteCounts] = {}  # (Unix time the minute begins at, endpoint id)
         self.changed_endpoints: set[int] = set()
@@ -150,11 +187,37 @@ class Traffic:
             self.errors[error_class] += 1
         for attempt in record.attempts:
             self.attempts[attempt.endpoint_id, attempt.outcome] += 1
+            self.last_attempts[attempt.endpoint_id, attempt.outcome] = record.at
+            if attempt.panic:
+                self.panics[attempt.endpoint_id] += 1
             self.changed_endpoints.add(attempt.endpoint_id)
             if attempt.outcome in _BLAMED:
                 self.series(attempt.endpoint_id).add(now, failures=1)
         self._count_client(client, record, now)
         self._count_series(record, now, counted_tokens)
+        self._count_model(record)
+
+    def _count_model(self, record: RequestRecord) -> None:
+        endpoint_id = record.endpoint_id
+        if endpoint_id is None:
+            return
+        model = self._model_label(record)
+        if len(record.attempts) > 1:
+            known = model in self.failovers or len(self.failovers) < _MOST_TIMED
+            self.failovers[model if known else OTHER_MODEL] += len(record.attempts) - 1
+        if record.status < 300 and not record.error:
+            times = self.times.get((model, endpoint_id))
+            if times is None:
+                if len(self.times) >= _MOST_TIMED:
+                    model = OTHER_MODEL
+                times = self.times.setdefault((model, endpoint_id), ModelTimes())
+            times.observe(record)
+
+    def _model_label(self, record: RequestRecord) -> str:
+        for model in (record.upstream_model, record.model):
+            if model is not None and self._lists_model(model):
+                return model
+        return OTHER_MODEL
 
     def _count_client(self, client: ClientToken, record: RequestRecord, now: float) -> None:
         client.requests += 1
@@ -209,3 +272,5 @@ class Traffic:
     def forget(self, endpoint_id: int) -> None:
         """Drop the memory of a removed endpoint; what it served stays in the totals."""
         self.by_endpoint.pop(endpoint_id, None)
+        self.times = {key: times for key, times in self.times.items() if key[1] != endpoint_id}
+        self.last_attempts = {key: at for key, at in self.last_attempts.items() if key[0] != endpoint_id}

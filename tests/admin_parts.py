@@ -25,7 +25,9 @@ from balancer.admin.openapi import answers
 from balancer.auth import AdminAuth, ClientToken, ClientTokens
 from balancer.core.endpoints import Outcome, RouteRequest, Usage
 from balancer.core.pool import EndpointPool
+from balancer.core.probes import ProbeRules
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.health import Health
 from balancer.store import ConfigurationStore, Database, TokenStore, UsageStore, UsageWriter
 from balancer.traffic import AttemptRecord, RequestRecord, Traffic
 from balancer.upstream.connections import Connections
@@ -45,7 +47,14 @@ Json = Any
 class AdminServer:
     """One admin API and what it administers. `client` has the admin token, `anybody` has nothing."""
 
-    def __init__(self, database: Database, *, env_tokens: tuple[str, ...] = (), snapshot_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        env_tokens: tuple[str, ...] = (),
+        snapshot_seconds: float = 1.0,
+        probe_seconds: float = 0.0,
+    ) -> None:
         self.wall_clock, self.clock = Clock(), Clock()
         self.clock.now = 5000.25
         self.database = database
@@ -65,6 +74,8 @@ class AdminServer:
         self.asked: list[httpx.Request] = []
         self.models_answer = httpx.Response(200, json={"object": "list", "data": [{"id": "llama"}, {"id": "qwen"}]})
         self.control = ControlClient(transport=httpx.MockTransport(self._answer_models))
+        rules = ProbeRules(interval_seconds=probe_seconds)
+        self.health = Health(self.pool, self.control, rules, clock=self.clock, wall_clock=self.wall_clock)
         self.api = AdminApi(
             pool=self.pool,
             traffic=self.traffic,
@@ -75,6 +86,7 @@ class AdminServer:
             usage_store=self.usage_store,
             usage_writer=self.writer,
             control=self.control,
+            health=self.health,
             dispatcher=self.dispatcher,
             clock=self.clock,
             wall_clock=self.wall_clock,
@@ -101,6 +113,7 @@ class AdminServer:
     async def close(self) -> None:
         """Close everything but the database."""
         self.api.close()
+        await self.health.stop()
         await self.api.settle()
         await self.client.aclose()
         await self.anybody.aclose()

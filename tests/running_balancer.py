@@ -21,7 +21,9 @@ class RunningBalancer:
     """A balancer with its database in `directory`; leaving the block and entering a new one on it is a restart."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
-        self.settings = Settings(db_path=str(directory / "load_balancer.db"), port=0, **settings)
+        # Without probes of its own, so that backends count what a test sends and nothing else.
+        quiet = {"health_interval_seconds": 0.0, **settings}
+        self.settings = Settings(db_path=str(directory / "load_balancer.db"), port=0, **quiet)
         self.client = httpx.AsyncClient(timeout=DEADLINE_SECONDS, trust_env=False)
         self.url = ""
         self._stack = AsyncExitStack()

@@ -69,6 +69,8 @@ EVERY_FIELD: dict[str, Any] = {
     "price_per_million_input": 0.0,
     "price_per_million_output": 1.5,
     "tags": ("eu", "fast"),
+    "health_check": False,
+    "discovered": True,
     "pos_x": -12.5,
     "pos_y": 900.0,
 }

@@ -23,6 +23,7 @@ PATHS = {
     "/endpoints": {"get", "post", "patch", "delete"},
     "/endpoints/{eid}": {"get", "patch", "delete"},
     "/endpoints/{eid}/test": {"post"},
+    "/endpoints/{eid}/probe": {"post"},
     "/test": {"post"},
     "/revisions": {"get"},
     "/revisions/{number}": {"get"},

@@ -46,6 +46,8 @@ DEFAULTS = {
     "price_per_million_input": None,
     "price_per_million_output": None,
     "tags": [],
+    "health_check": True,
+    "discovered": False,
     "pos_x": 500,
     "pos_y": 200,
     "inflight": 0,
@@ -60,6 +62,9 @@ DEFAULTS = {
     "cooldown_remaining_s": 0,
     "eligible": False,
     "reason": "not connected",
+    "health": {"status": "off", "checked_at": None, "latency_ms": None, "reason": None},
+    "discovered_models": None,
+    "discovered_models_at": None,
 }
 EVERY_FIELD: dict[str, Any] = {
     "name": "gpu-1 ü",
@@ -78,6 +83,7 @@ EVERY_FIELD: dict[str, Any] = {
     "price_per_million_input": 0.0,
     "price_per_million_output": 1.5,
     "tags": ["eu", "fast"],
+    "health_check": False,
     "pos_x": -12.5,
     "pos_y": 900.0,
 }

@@ -77,7 +77,7 @@ BAD_FIELDS = [
     ("timeout", "1e400"),
     ("timeout", "1" + "0" * 400),
     *[(name, text) for name in ("verify_tls", "enabled", "connected") for text in ("1", '"true"', "[]")],
-    ("include_usage", "0"),
+    *[(name, "0") for name in ("include_usage", "health_check")],
     *[("token_quota_percent", text) for text in ("-0.1", "100.1", "NaN", "-Infinity", '"5"', "1e-300", "true")],
     *[("priority_order", text) for text in ("0", "101", "1.5", '"1"', "true", "1" + "0" * 400, "1e400")],
     *[("max_concurrent", text) for text in ("-1", "10001", "9223372036854775808", "1.0", "false")],
@@ -93,7 +93,10 @@ BAD_FIELDS = [
     *[("tags", text) for text in ('"a"', '[""]', json.dumps(["t" * 51]), json.dumps([str(n) for n in range(21)]))],
     *[(name, text) for name in ("pos_x", "pos_y") for text in ("1000001", "-1000001", "NaN", "-Infinity", '"1"')],
     *[("role", text) for text in ("1", "[]", json.dumps("r" * 51))],
-    *[(name, "1") for name in ("created_at", "updated_at", "api_key_id", "has_api_key", "colour", "__class__")],
+    *[
+        (name, "1")
+        for name in ("created_at", "updated_at", "discovered", "api_key_id", "has_api_key", "colour", "__class__")
+    ],
     ("Name", '"other"'),
 ]
 

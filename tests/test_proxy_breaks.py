@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from typing import Any
@@ -12,7 +13,7 @@ from balancer.core.endpoints import Outcome, Provenance
 from load_tester.fake_behaviour import Behaviour
 from load_tester.fake_faults import FAULT_MESSAGE
 from tests.fakes import FakeServer, events_of
-from tests.raw_server import RawServer, answer, chunked, says_and_closes
+from tests.raw_server import RawServer, answer, chunked, read_request, says_and_closes
 from tests.running import RunningGateway, chat_body, raw_client, wired
 
 SILENCE_SECONDS = 0.2
@@ -178,6 +179,23 @@ async def test_a_break_in_an_error_answer_after_a_failed_stream() -> None:
         status, headers, body = await raw_chat(gateway, stream=True)
         assert (status, headers[b"content-length"], body) == (500, b"100", b"{")
         assert [attempt.outcome for attempt in gateway.last.attempts] == ["failed", "failed"]
+
+
+async def test_times_are_those_of_the_answer_that_was_relayed() -> None:
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await asyncio.sleep(0.3)
+        writer.write(answer(b"{}", status=b"500 Oops"))
+
+    async with (
+        FakeServer(Behaviour(fault="error_in_200")) as first,
+        RawServer(late) as second,
+        RunningGateway(wired(first, second.url)) as gateway,
+    ):
+        assert (await gateway.chat(stream=True)).status_code == 500
+        record = gateway.last
+        assert record.first_byte_seconds is not None and record.first_byte_seconds > 0.25
+        assert record.overhead_seconds is not None and record.overhead_seconds < 0.25
 
 
 async def test_an_error_event_of_the_endpoint_itself_passes() -> None:

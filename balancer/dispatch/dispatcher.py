@@ -9,6 +9,7 @@ from balancer.core.endpoints import Endpoint, RouteRequest
 from balancer.core.pool import EndpointPool
 from balancer.core.retries import RetryBudget
 from balancer.dispatch.exchange import Exchange
+from balancer.dispatch.journal import Journal
 from balancer.dispatch.queue import AdmissionQueue
 from balancer.upstream.connections import Connections
 from balancer.wire.openai import Operation, ParsedBody
@@ -45,7 +46,11 @@ class UsageOption:
 
 
 class Dispatcher:
-    """Makes exchanges. `ping_seconds` None: no pings, a stream is held until its first event or the timeout."""
+    """Makes exchanges. `ping_seconds` None: no pings, a stream is held until its first event or the timeout.
+
+    `on_model_miss`, when set, is told of each model that nobody is known to serve (None: any would have done), or that
+    one endpoint, by id, answered 404 for: whoever keeps the lists may want to ask again. It returns at once.
+    """
 
     def __init__(
         self,
@@ -71,6 +76,8 @@ class Dispatcher:
         self.budget = RetryBudget(retry_budget_percent)
         self.queue = AdmissionQueue(pool, queue_size, queue_timeout_seconds, clock)
         self.usage_option = UsageOption()
+        self.journal = Journal(pool)
+        self.on_model_miss: Callable[[str | None, int | None], None] | None = None
 
     def exchange(
         self,
@@ -84,3 +91,8 @@ class Dispatcher:
     ) -> Exchange:
         """A new exchange for one client request."""
         return Exchange(self, operation, parsed, request, path, headers, body)
+
+    def model_missed(self, model: str | None, endpoint_id: int | None = None) -> None:
+        """Say that nobody serves `model`, or that this endpoint does not after all."""
+        if self.on_model_miss is not None:
+            self.on_model_miss(model, endpoint_id)

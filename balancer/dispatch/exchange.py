@@ -13,6 +13,7 @@ from balancer.core.errors import (
     AllBusy,
     CredentialsRefused,
     ErrorInStream,
+    ModelNotFound,
     NoEndpoint,
     ProtocolError,
     Redirected,
@@ -104,7 +105,7 @@ class Exchange:
         self.queued_seconds = 0.0
         self.first_byte_at = 0.0
         self.retry_after_seconds: float | None = None
-        self.upstream_model = parsed.model
+        self.upstream_model = request.model
         self.usage_injected = False
 
     @property
@@ -124,12 +125,16 @@ class Exchange:
     async def open(self) -> None:
         """Find an endpoint with an answer that may be relayed. Raises NoEndpoint or UpstreamError if there is none."""
         dispatcher = self._dispatcher
-        if dispatcher.queue.size:
-            asked_at = dispatcher.clock()
-            self.lease = await dispatcher.queue.admit(self.request)
-            self.queued_seconds = dispatcher.clock() - asked_at
-        else:
-            self.lease = dispatcher.pool.acquire(self.request, dispatcher.clock())
+        try:
+            if dispatcher.queue.size:
+                asked_at = dispatcher.clock()
+                self.lease = await dispatcher.queue.admit(self.request)
+                self.queued_seconds = dispatcher.clock() - asked_at
+            else:
+                self.lease = dispatcher.pool.acquire(self.request, dispatcher.clock())
+        except ModelNotFound:
+            dispatcher.model_missed(self.request.model)
+            raise
         while True:
             error = await self._attempt()
             verdict = self._verdict
@@ -169,6 +174,7 @@ class Exchange:
             return None
         if not self._retrying:
             if not dispatcher.budget.try_retry():
+                dispatcher.journal.retry_refused(dispatcher.budget, dispatcher.clock())
                 return None
             self._retrying = True
         try:
@@ -190,7 +196,7 @@ class Exchange:
 
     async def _send(self) -> None:
         endpoint, dispatcher = self.endpoint, self._dispatcher
-        self.upstream_model = endpoint.upstream_model(self._parsed.model)
+        self.upstream_model = endpoint.upstream_model(self.request.model)
         self.usage_injected = (
             self._parsed.stream
             and self._operation.include_usage
@@ -222,7 +228,7 @@ class Exchange:
                 include_usage=True if inject else None,
             )
         self.held.clear()
-        self.complete = self.is_event_stream = False
+        self.complete = False
         self.first_byte_at = 0.0
         self.response = None
         if not self.first_sent_at:
@@ -291,6 +297,7 @@ class Exchange:
             size += len(chunk)
             event = first_event(chunk if len(held) == 1 else b"".join(held))
             if event is not None:
+                self.complete = response.complete
                 return _error_in(event)
         return None
 
@@ -309,6 +316,9 @@ class Exchange:
                 self.complete = True
                 return
             self.held.append(chunk)
+            if response.complete:
+                self.complete = True
+                return
             size -= len(chunk)
 
     def _note_wait(self, seconds: float | None) -> None:
@@ -326,6 +336,7 @@ class Exchange:
             return
         now = self._dispatcher.clock()
         trouble = outcome in (Outcome.FAILED, Outcome.REJECTED)
+        declined = response is not None and response.status == 404
         self.lease = self.response = None
         try:
             if response is not None:
@@ -337,7 +348,7 @@ class Exchange:
                 usage,
                 error=result if trouble else "",
                 credentials=self._verdict.credentials,
-                declined=response is not None and response.status == 404,
+                declined=declined,
                 retry_after_seconds=self._retry_after_of(response) if trouble else None,
             )
         self.attempts.append(
@@ -345,6 +356,8 @@ class Exchange:
                 lease.endpoint.id, lease.endpoint.name, now - lease.acquired_at, outcome.value, result, lease.panic
             )
         )
+        if declined:
+            self._dispatcher.model_missed(self.request.model, lease.endpoint.id)
 
     def _retry_after_of(self, response: UpstreamResponse | None) -> float | None:
         if response is None or response.status not in (429, 503):

@@ -15,8 +15,8 @@ logger = logging.getLogger("balancer.endpoints")
 
 # What flaps says the same again only after this time, with a count of what was left out.
 _QUIET_SECONDS = 15.0
-_LONGEST_WORDS = 300
-_NO_ENDPOINT = 0
+_MOST_REMEMBERED = 1000
+_LONGEST_WORDS = 1000
 
 
 class _Said(NamedTuple):
@@ -25,18 +25,18 @@ class _Said(NamedTuple):
 
 
 class Journal:
-    """Writes what the pool notices. Every line names the endpoint; none holds a key, a URL of ours or a prompt."""
+    """Writes what the pool notices. Every line names its endpoint; none holds a key or a prompt."""
 
     def __init__(self, pool: EndpointPool) -> None:
         self._pool = pool
-        self._said: dict[tuple[int, object], _Said] = {}
+        self._said: dict[tuple[int | None, object], _Said] = {}
         pool.noticed = self.noticed
 
     def noticed(self, state: EndpointState, notice: Notice, now: float) -> None:
         """Write of a turn in an endpoint's life."""
         level = logging.INFO if notice is Notice.TESTED else logging.WARNING
-        if logger.isEnabledFor(level):
-            self._say(level, (state.endpoint.id, notice), f"endpoint '{state.endpoint.name}' {self._words(state, notice, now)}", now)
+        words = f"endpoint '{state.endpoint.name}' {self._words(state, notice, now)}"
+        self._say(level, (state.endpoint.id, notice), words, now)
 
     def retry_refused(self, budget: RetryBudget, now: float) -> None:
         """Write that a request was not tried again for lack of budget."""
@@ -44,7 +44,7 @@ class Journal:
             f"the retry budget is spent: {budget.active_retries} retries under way, {budget.limit} allowed; "
             "until one ends, failed requests are not tried elsewhere"
         )
-        self._say(logging.WARNING, (_NO_ENDPOINT, "retry budget"), words, now)
+        self._say(logging.WARNING, (None, "retry budget"), words, now)
 
     def rerouted(self, record: RequestRecord) -> None:
         """Write of a request that one endpoint alone could not serve, or only one thought to be down."""
@@ -66,13 +66,14 @@ class Journal:
             case Notice.RECOVERED:
                 return "serves again"
 
-    def _say(self, level: int, what: tuple[int, object], words: str, now: float) -> None:
+    def _say(self, level: int, what: tuple[int | None, object], words: str, now: float) -> None:
         said = self._said.get(what)
         if said is not None and now - said.at < _QUIET_SECONDS:
             self._said[what] = said._replace(left_out=said.left_out + 1)
             return
         more = f" (and {said.left_out} times since the last line)" if said is not None and said.left_out else ""
-        self._said = {key: each for key, each in self._said.items() if now - each.at < _QUIET_SECONDS}
+        if len(self._said) >= _MOST_REMEMBERED:
+            self._said.clear()
         self._said[what] = _Said(now, 0)
         logger.log(level, "%s%s", _one_line(words), more)
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from balancer.core.endpoints import RouteRequest, Usage
+from balancer.core.endpoints import Usage
 from balancer.core.errors import BalancerError, Draining, InvalidRequest, Unauthorized, UpstreamError
 from balancer.dispatch.exchange import Exchange
 from balancer.proxy.answers import answer_head, choose_meter, model_header
 from balancer.proxy.gateway import Gateway, error_class, send_error
 from balancer.proxy.headers import Headers, read_client_headers, upstream_headers
+from balancer.proxy.intake import route
 from balancer.proxy.watch import ClientWatch
 from balancer.traffic import RequestRecord
 from balancer.upstream.http1 import UpstreamResponse
@@ -135,7 +136,10 @@ class _Turn:
 
     async def _serve(self) -> None:
         self._exchange = exchange = await self._begin()
-        self._watch = ClientWatch(self._receive, self._transport(), self._gateway.client_write_timeout_seconds)
+        gateway = self._gateway
+        self._watch = ClientWatch(
+            gateway.watches, self._receive, self._transport(), gateway.client_write_timeout_seconds
+        )
         await exchange.open()
         await self._relay(exchange)
 
@@ -155,11 +159,12 @@ class _Turn:
         self._read_at = gateway.clock()
         self._parsed = parsed = parse(body, operation)
         self._prompt_bytes = len(body)
+        request, query = route(gateway, parsed, self._scope["query_string"], client_headers.endpoint, len(body))
         return gateway.dispatcher.exchange(
             operation,
             parsed,
-            RouteRequest(parsed.model, len(body), parsed.stream, self._pin(parsed)),
-            path=self._upstream_path(),
+            request,
+            path=operation.path + b"?" + query if query else operation.path,
             headers=upstream_headers(headers, self._request_id, identity=operation.metered),
             body=body,
         )
@@ -183,24 +188,6 @@ class _Turn:
                 raise _too_large(limit)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _pin(self, parsed: ParsedBody) -> int | None:
-        """A conversation kept at an endpoint goes on where it was begun."""
-        if parsed.previous_response_id is None:
-            return None
-        endpoint_id = self._gateway.stored_responses.get(parsed.previous_response_id)
-        if endpoint_id is None:
-            raise InvalidRequest(
-                f"previous_response_id {parsed.previous_response_id!r} is not known to this balancer: it was not made "
-                "through it, or too long ago; send the whole conversation as `input` instead",
-                param="previous_response_id",
-                code="previous_response_not_found",
-            )
-        return endpoint_id
-
-    def _upstream_path(self) -> bytes:
-        query: bytes = self._scope["query_string"]
-        return self._operation.path + b"?" + query if query else self._operation.path
-
     def _transport(self) -> Any:
         """The client's transport where the server offers it; then broken answers can be cut as they must be."""
         return (self._scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
@@ -210,7 +197,9 @@ class _Turn:
     async def _relay(self, exchange: Exchange) -> None:
         response, parsed = exchange.response, self._parsed
         assert response is not None and parsed is not None  # noqa: S101 - what `open` promises
-        rename_to = parsed.model if exchange.upstream_model != parsed.model else None
+        # Where the client left the model open, the answer says which it was, as the endpoint calls it.
+        asked = parsed.model if parsed.model == exchange.request.model else None
+        rename_to = asked if exchange.upstream_model != asked else None
         self._meter = meter = choose_meter(self._operation, exchange, response, rename_to=rename_to)
         head = answer_head(response, meter, renamed=rename_to is not None, retry_after=exchange.retry_after_seconds)
         head += self._gateway.endpoint_headers(exchange.endpoint)
@@ -378,6 +367,8 @@ class _Turn:
         gateway.traffic.request_finished(
             record, self._client, now, error_class=self._error_class(), counted_tokens=self._counted_tokens
         )
+        if len(attempts) > 1 or (attempts and attempts[0].panic):
+            gateway.dispatcher.journal.rerouted(record)
 
     def _error_class(self) -> str:
         if self._status == _CLIENT_LEFT:

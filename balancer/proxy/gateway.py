@@ -22,8 +22,10 @@ from balancer.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from balancer.core.model_names import AutoModel
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.headers import Headers, endpoint_headers
+from balancer.proxy.watch import Watches
 from balancer.traffic import Traffic
 from balancer.wire.openai import answer_for
 
@@ -36,17 +38,21 @@ _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp[\w.-]{1,120})"')
 
 @dataclass(slots=True, eq=False)
 class Gateway:
-    """The data plane's surroundings. `draining`: take nothing new, finish what runs."""
+    """The data plane's surroundings. `auto` decides where a client leaves the model open. `draining`: take nothing
+    new, finish what runs.
+    """
 
     dispatcher: Dispatcher
     tokens: ClientTokens
     traffic: Traffic
     max_body_bytes: int
     client_write_timeout_seconds: float
+    auto: AutoModel = field(default_factory=AutoModel)
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
     draining: bool = False
     active: int = 0
+    watches: Watches = field(default_factory=Watches)
     stored_responses: StoredResponses = field(default_factory=lambda: StoredResponses())  # noqa: PLW0108 - defined below
     _labels: dict[int, tuple[Endpoint, Headers]] = field(default_factory=dict)
     _ids: str = field(default_factory=lambda: f"req-{time.time_ns():x}-")

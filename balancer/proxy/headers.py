@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from balancer.core.endpoints import Endpoint
+from balancer.wire.nodes import node_of
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -53,17 +54,18 @@ _REQUEST_ID_LENGTH = 128
 
 
 class ClientHeaders(NamedTuple):
-    """What the balancer itself reads of a request's header fields."""
+    """What the balancer itself reads of a request's header fields. `endpoint`: who is to serve it, empty: anybody."""
 
     authorization: bytes | None
     content_length: int | None
     request_id: str
+    endpoint: str
 
 
 def read_client_headers(headers: Iterable[tuple[bytes, bytes]]) -> ClientHeaders:
     """Pick the fields that matter here. A request id is cut to 128 visible ASCII characters; empty if there is none."""
     authorization = content_length = None
-    request_id = ""
+    request_id = endpoint = ""
     for name, value in headers:
         if name == b"authorization":
             authorization = value
@@ -71,7 +73,9 @@ def read_client_headers(headers: Iterable[tuple[bytes, bytes]]) -> ClientHeaders
             content_length = int(value) if value.isdigit() else None
         elif name == b"x-request-id":
             request_id = "".join(chr(c) for c in value[:_REQUEST_ID_LENGTH] if 0x21 <= c <= 0x7E)
-    return ClientHeaders(authorization, content_length, request_id)
+        elif name == b"x-lb-endpoint":
+            endpoint = value.decode("utf-8", "replace").strip()
+    return ClientHeaders(authorization, content_length, request_id, endpoint)
 
 
 def upstream_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str, *, identity: bool) -> bytes:
@@ -109,9 +113,7 @@ def downstream_headers(headers: Iterable[tuple[bytes, bytes]], *, keep_length: b
 
 def endpoint_headers(endpoint: Endpoint) -> Headers:
     """Who serves: `X-LB-Endpoint` is the unique name, percent-encoded; `x-routed-node` is host:port."""
-    url = urlsplit(endpoint.base_url)
-    name = quote(endpoint.name, safe=" !#$&'()*+,/:;=?@[]~")
-    return [(b"x-lb-endpoint", name.encode()), (b"x-routed-node", url.netloc.rpartition("@")[2].encode())]
+    return [(b"x-lb-endpoint", visible(endpoint.name)), (b"x-routed-node", node_of(endpoint.base_url).encode())]
 
 
 def visible(text: str) -> bytes:

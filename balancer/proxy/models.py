@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from balancer.core.endpoints import Endpoint
 from balancer.core.errors import BalancerError, InvalidRequest, NoneEligible, Unauthorized, UpstreamError
+from balancer.health import Health
 from balancer.proxy.gateway import Gateway
 from balancer.upstream.control import ControlClient
 from balancer.wire.answers import merge_models
@@ -27,11 +28,15 @@ class _Known(NamedTuple):
 
 
 class ModelsEndpoint:
-    """Merges the lists of all connected endpoints; those that do not answer are left out."""
+    """Merges the lists of all connected endpoints; those that do not answer, or are down, are left out.
 
-    def __init__(self, gateway: Gateway, control: ControlClient) -> None:
+    `health` knows most lists already; only the others are asked for.
+    """
+
+    def __init__(self, gateway: Gateway, control: ControlClient, health: Health | None = None) -> None:
         self._gateway = gateway
         self._control = control
+        self._health = health
         self._known: dict[int, _Known] = {}
 
     async def all(self, request: Request) -> Response:
@@ -78,13 +83,18 @@ class ModelsEndpoint:
         aliases = tuple({"id": name} for name in endpoint.model_aliases)
         if endpoint.models:
             return tuple({"id": name} for name in endpoint.models) + aliases
+        listed = self._health.listed(endpoint) if self._health is not None else None
+        models = listed.models if listed is not None else await self._asked(endpoint)
+        return None if models is None else models + aliases
+
+    async def _asked(self, endpoint: Endpoint) -> tuple[object, ...] | None:
         now = self._gateway.clock()
         known = self._known.get(endpoint.id)
         if known is None or known.endpoint != endpoint or now >= known.until:
             answer = await self._control.models(endpoint)
             known = _Known(endpoint, now + _KEPT_SECONDS, answer.models if answer.ok else None)
             self._known[endpoint.id] = known
-        return known.models + aliases if known.models is not None else None
+        return known.models
 
 
 def _json(content: object) -> Response:

@@ -1,7 +1,6 @@
 """Notices that a client has left, or takes nothing any more, and cancels the task that serves it.
 
-A task that waits for `receive()` costs more than routing a request, so it starts only when the answer is not there
-within a few tens of milliseconds.
+A task that waits for `receive()` costs more than routing a request, so it starts only for those that take longer.
 """
 
 from __future__ import annotations
@@ -15,6 +14,42 @@ _LAZY_SECONDS = 0.03
 _CHECK_SECONDS = 1.0
 # Progress is looked at at least this often within the write timeout.
 _CHECKS = 4
+
+
+class Watches:
+    """Begins each watch whose request is not done within a few tens of milliseconds.
+
+    One timer for all of them: most requests are done before, and a timer each would be a good part of what they cost.
+    """
+
+    __slots__ = ("_timer", "_waiting", "_young")
+
+    def __init__(self) -> None:
+        self._young: set[ClientWatch] = set()  # came since the timer fired last
+        self._waiting: set[ClientWatch] = set()  # came before: due when it fires next
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, watch: ClientWatch) -> None:
+        """Begin `watch` after one to two periods, unless it is discarded before."""
+        self._young.add(watch)
+        if self._timer is None:
+            self._set_timer()
+
+    def discard(self, watch: ClientWatch) -> None:
+        """Do not begin `watch`."""
+        self._young.discard(watch)
+        self._waiting.discard(watch)
+
+    def _set_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_LAZY_SECONDS, self._fire)
+
+    def _fire(self) -> None:
+        due, self._waiting, self._young = self._waiting, self._young, set()
+        for watch in due:
+            watch.begin()
+        self._timer = None
+        if self._waiting:
+            self._set_timer()
 
 
 class ClientWatch:
@@ -35,6 +70,7 @@ class ClientWatch:
         "_task",
         "_timer",
         "_transport",
+        "_watches",
         "_write_timeout_seconds",
         "gone",
         "sends_begun",
@@ -42,11 +78,12 @@ class ClientWatch:
         "stalled",
     )
 
-    def __init__(self, receive: Receive, transport: Any, write_timeout_seconds: float) -> None:
+    def __init__(self, watches: Watches, receive: Receive, transport: Any, write_timeout_seconds: float) -> None:
         self.gone = False
         self.stalled = False
         self.sends_begun = 0
         self.sends_done = 0
+        self._watches = watches
         self._receive = receive
         self._transport = transport
         self._write_timeout_seconds = write_timeout_seconds
@@ -54,9 +91,10 @@ class ClientWatch:
         self._closing = False
         self._progress: tuple[int, int] = (0, 0)
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._owner = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(_LAZY_SECONDS, self._begin)
+        watches.add(self)
 
     @property
     def client_left(self) -> bool:
@@ -71,12 +109,16 @@ class ClientWatch:
 
     def stop(self) -> None:
         """End the watch; the task it watches for is done. Call before anything else can be cancelled."""
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
         self._owner = None
+        if self._task is None:
+            self._watches.discard(self)
+            return
+        self._task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Watch from now on; `Watches` calls this."""
         self._task = self._loop.create_task(self._listen())
         self._moved_at = self._loop.time()
         self._timer = self._loop.call_later(self._check_seconds, self._check)

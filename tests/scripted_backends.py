@@ -1,0 +1,60 @@
+"""Backends for the control plane's client without a network: each host answers as its script says, or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from balancer.upstream.control import ControlClient
+
+
+def models(*ids: str) -> httpx.Response:
+    """A list of models as OpenAI writes it."""
+    return httpx.Response(200, json={"object": "list", "data": [{"id": each, "owned_by": "test"} for each in ids]})
+
+
+class Endless(httpx.AsyncByteStream):
+    """A body without an end; `read` counts what was taken of it, in bytes."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunk = b" " * 65536
+        while True:
+            self.read += len(chunk)
+            yield chunk
+
+
+class ScriptedBackends:
+    """What `answers` holds for "host:port" is answered or raised; hosts in `hanging` say nothing until released."""
+
+    def __init__(self, **control: Any) -> None:
+        self.answers: dict[str, httpx.Response | Exception] = {}
+        self.hanging: dict[str, asyncio.Event] = {}
+        self.asked: list[str] = []
+        self.control = ControlClient(transport=httpx.MockTransport(self._answer), **control)
+
+    def hang(self, *places: str) -> None:
+        """Let these places say nothing from now on."""
+        for place in places:
+            self.hanging[place] = asyncio.Event()
+
+    def release(self, *places: str) -> None:
+        """Let them answer, all of them if none is named."""
+        for place in places or tuple(self.hanging):
+            self.hanging.pop(place).set()
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        place = f"{request.url.host}:{request.url.port or 80}"
+        assert request.method == "GET" and request.url.path.endswith("/models")
+        self.asked.append(place)
+        if place in self.hanging:
+            await self.hanging[place].wait()
+        answer = self.answers.get(place, httpx.ConnectError("nobody there"))
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=answer.stream)
