@@ -4,6 +4,7 @@ but those who start it.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -20,12 +21,17 @@ from balancer import __version__
 from balancer.admin.api import AdminApi
 from balancer.admin.configuration import LiveConfiguration
 from balancer.auth import AdminAuth, ClientToken, ClientTokens
+from balancer.core.affinity import KeySource
+from balancer.core.model_names import AutoModel
 from balancer.core.pool import EndpointPool
 from balancer.core.probes import ProbeRules
 from balancer.discovery import Discovery, addresses
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.health import Health
+from balancer.legacy import LegacyInterfaces
+from balancer.legacy_metrics import LegacyCollector
 from balancer.metrics import BalancerCollector
+from balancer.proxy.affinity import Affinity
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
 from balancer.proxy.models import ModelsEndpoint
@@ -48,12 +54,14 @@ class Balancer:
             strategy=settings.routing_strategy,
             fail_threshold=settings.fail_threshold,
             cooldown_seconds=settings.cooldown_seconds,
+            failure_memory_seconds=settings.failure_memory_seconds or math.inf,
             max_connections=settings.max_connections,
+            affinity_load_factor=settings.affinity_load_factor,
         )
         self.connections = Connections(max_keepalive=settings.max_keepalive, environ=environ)
         self.control = ControlClient(timeout_seconds=settings.health_timeout_seconds)
         self.health = Health(self.pool, self.control, _probe_rules(settings))
-        self.traffic = Traffic(time.time)
+        self.traffic = Traffic(time.time, self.pool.lists)
         self.tokens = ClientTokens(settings.client_tokens)
         self.admin_auth = AdminAuth(admin_token)
         self.dispatcher = Dispatcher(
@@ -72,7 +80,10 @@ class Balancer:
             self.traffic,
             max_body_bytes=settings.max_body_bytes,
             client_write_timeout_seconds=settings.client_write_timeout_seconds,
+            auto=_auto_model(settings),
+            affinity=Affinity(KeySource(settings.affinity), settings.affinity_prompt_bytes),
         )
+        self.dispatcher.on_model_miss = self._ask_for_models
         self.discovery: Discovery | None = None
         self.database: Database | None = None
         self.writer: UsageWriter | None = None
@@ -123,10 +134,16 @@ class Balancer:
             clock=time.monotonic,
             wall_clock=time.time,
             version=__version__,
+            auto=self.gateway.auto,
+            affinity=self.gateway.affinity.source,
             default_timeout_seconds=self.settings.default_timeout_seconds,
         )
         self._look_after_endpoints(configuration)
         return self.admin.routes()
+
+    def _ask_for_models(self, model: str | None, endpoint_id: int | None) -> None:
+        """A list may have become outdated since it was asked for."""
+        self.health.refresh_soon(f"a request for model {model!r}", endpoint_id)
 
     def _look_after_endpoints(self, configuration: LiveConfiguration) -> None:
         """Begin to probe what is configured, and to look for what is not."""
@@ -162,29 +179,39 @@ class Balancer:
 
     def routes(self) -> list[BaseRoute]:
         """The routes that need no database: data plane and status. The hot ones come first."""
+        pool, traffic, budget = self.pool, self.traffic, self.dispatcher.budget
         models = ModelsEndpoint(self.gateway, self.control, self.health)
         proxies = {path: ProxyEndpoint(self.gateway, operation) for path, operation in OPERATIONS.items()}
         status = Status(
-            self.pool,
-            self.traffic,
-            BalancerCollector(
-                self.pool,
-                self.traffic,
-                self.dispatcher.budget,
-                lambda: self.dispatcher.queue.depth,
-                time.monotonic,
-                __version__,
-            ),
+            pool,
+            traffic,
+            [
+                BalancerCollector(
+                    pool, traffic, budget, lambda: self.dispatcher.queue.depth, time.monotonic, __version__
+                ),
+                LegacyCollector(pool, traffic),
+            ],
             draining=lambda: self.gateway.draining,
             database_trouble=self.database_trouble,
             clock=time.monotonic,
             minimum_required=self.settings.min_healthy_nodes,
             version=__version__,
         )
+        legacy = LegacyInterfaces(
+            pool,
+            traffic,
+            self.gateway.auto,
+            budget,
+            self.tokens,
+            self.admin_auth,
+            clock=time.monotonic,
+            wall_clock=time.time,
+        )
         return [
             *(Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()),
             Route("/v1/models", models.all, methods=["GET"]),
             Route("/v1/models/{id:path}", models.one, methods=["GET"]),
+            *legacy.routes(),
             # Addresses of an older system: the pool's name is ignored. Behind every fixed path, so they shadow none.
             Route("/v1/{pool_name}/chat/completions", proxies["/v1/chat/completions"], methods=["POST"]),
             Route("/v1/{pool_name}/models", models.all, methods=["GET"]),
@@ -219,6 +246,15 @@ def create_app(settings: Settings, admin_token: str, *, environ: Mapping[str, st
     )
     app.state.balancer = balancer
     return app
+
+
+def _auto_model(settings: Settings) -> AutoModel:
+    sentinels = (*settings.model_sentinels, settings.lm_model)
+    return AutoModel(
+        [name for name in sentinels if name],
+        settings.preferred_models,
+        intersection_first=settings.auto_model_strategy == "intersection_first",
+    )
 
 
 def _probe_rules(settings: Settings) -> ProbeRules:

@@ -85,6 +85,7 @@ class Discovery:
         self._urls: set[str] = set()  # base URLs of all endpoints there ever were in this process
         self._taken: set[object] = set()  # the places they stand for
         self._trouble: dict[Address, str] = {}  # what was logged last about those that could not be created
+        self._turn = asyncio.Lock()  # names and places on the canvas depend on those who came before
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -119,9 +120,9 @@ class Discovery:
             if self._is_taken(address):
                 continue
             answer = await self._control.models(Endpoint(0, address.name, address.base_url))
-            # It may have been created by hand while it was asked.
-            if answer.ok and not self._is_taken(address):
-                await self._add(address, answer.reason)
+            if answer.ok:
+                async with self._turn:
+                    await self._add(address, answer.reason)
 
     def _is_taken(self, address: Address) -> bool:
         """Whether an endpoint stands there, or did in this process."""
@@ -132,6 +133,8 @@ class Discovery:
         return self._named[address] in self._taken
 
     async def _add(self, address: Address, reason: str) -> None:
+        if self._is_taken(address):
+            return  # somebody was faster
         try:
             await self._create(CreateEndpoint(self._fields(address)))
         except BalancerError as error:

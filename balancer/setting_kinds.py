@@ -188,6 +188,7 @@ def _limits(text: str) -> tuple[tuple[Address, int], ...]:
 _PORT = whole(1, 65535)
 MAX_CONCURRENT = whole(0, 10_000)
 SWITCH = Kind("true or false", _switch)
+LOAD_FACTOR = Kind("a number from 1 to 100", lambda text: _in_range(text, 1, 100))
 PERCENT = Kind("a number from 0 to 100", lambda text: _in_range(text, 0, 100))
 HOST = Kind("an IP address or a host name, without a port", _host)
 NETWORKS = Kind("IP addresses or networks such as 10.0.0.0/8, separated by commas", _networks)

@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from balancer.core.affinity import KeySource
 from balancer.core.errors import BalancerError
 from balancer.core.strategies import ALIASES, STRATEGIES, resolve_strategy
 from balancer.setting_kinds import (
@@ -26,6 +27,7 @@ from balancer.setting_kinds import (
     FILE_PATH,
     HOST,
     LIMITS,
+    LOAD_FACTOR,
     MAX_CONCURRENT,
     MODEL_NAME,
     MODEL_NAMES,
@@ -221,6 +223,29 @@ class Settings:
         SWITCH,
         "true",
         "Whether to try another endpoint when one sends nothing within its timeout.",
+    )
+    affinity: str = _setting(
+        "LB_AFFINITY",
+        "Routing",
+        choice(*KeySource),
+        "off",
+        "What keeps requests together at one endpoint, whose cache then knows them: session is the header "
+        "x-session-id, user the field of that name, prompt the beginning of the prompt.",
+    )
+    affinity_prompt_bytes: int = _setting(
+        "LB_AFFINITY_PROMPT_BYTES",
+        "Routing",
+        whole(64, 1048576),
+        "2048",
+        "How many bytes of the prompt count, from its beginning.",
+    )
+    affinity_load_factor: float = _setting(
+        "LB_AFFINITY_LOAD_FACTOR",
+        "Routing",
+        LOAD_FACTOR,
+        "1.25",
+        "An endpoint gets such a request only while it has less than this many times its part of all that is in "
+        "flight; otherwise the next one of that session does.",
     )
     min_healthy_nodes: int = _setting(
         "MIN_HEALTHY_NODES",

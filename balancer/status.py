@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from balancer.core.endpoints import RouteRequest
 from balancer.core.pool import EndpointPool, Reason
-from balancer.metrics import CONTENT_TYPE, BalancerCollector, render
+from balancer.metrics import CONTENT_TYPE, render
 from balancer.traffic import Traffic
 
 _ANYTHING = RouteRequest(None)
@@ -25,7 +26,7 @@ class Status:
         self,
         pool: EndpointPool,
         traffic: Traffic,
-        collector: BalancerCollector,
+        collectors: Sequence[Collector],
         *,
         draining: Callable[[], bool],
         database_trouble: Callable[[], str | None],
@@ -35,7 +36,7 @@ class Status:
     ) -> None:
         self._pool = pool
         self._traffic = traffic
-        self._collector = collector
+        self._collectors = collectors
         self._draining = draining
         self._database_trouble = database_trouble
         self._clock = clock
@@ -88,7 +89,7 @@ class Status:
 
     async def metrics(self, _: Request) -> Response:
         """The Prometheus text format."""
-        return Response(render(self._collector), headers={"content-type": CONTENT_TYPE})
+        return Response(render(*self._collectors), headers={"content-type": CONTENT_TYPE})
 
     def _routable(self, now: float) -> int:
         return sum(self._pool.why_not(state, _ANYTHING, now) in _ROUTABLE for state in self._pool.states.values())

@@ -111,8 +111,15 @@ class RunningApp:
     """
 
     def __init__(self, app: ASGIApp, **config: Any) -> None:
-        fixed = {"http": _TransportProtocol, "ws": "none", "lifespan": "off", "log_config": None, "access_log": False}
-        options: dict[str, Any] = {**fixed, "date_header": False, "server_header": False, **config}
+        fixed: dict[str, Any] = {
+            "http": _TransportProtocol,
+            "ws": "none",
+            "lifespan": "off",
+            "log_config": None,
+            "access_log": False,
+        }
+        fixed |= {"date_header": False, "server_header": False, "timeout_keep_alive": 75}
+        options: dict[str, Any] = {**fixed, **config}
         self._server = _Server(uvicorn.Config(app, host="127.0.0.1", port=0, **options))
         self._task: asyncio.Task[None] | None = None
         self._complaints = _Complaints()

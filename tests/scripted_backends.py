@@ -16,17 +16,21 @@ def models(*ids: str) -> httpx.Response:
     return httpx.Response(200, json={"object": "list", "data": [{"id": each, "owned_by": "test"} for each in ids]})
 
 
+CHUNK_BYTES = 65536
+
+
 class Endless(httpx.AsyncByteStream):
     """A body without an end; `read` counts what was taken of it, in bytes."""
 
     def __init__(self) -> None:
         self.read = 0
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        chunk = b" " * 65536
-        while True:
-            self.read += len(chunk)
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.read += CHUNK_BYTES
+        return b" " * CHUNK_BYTES
 
 
 class ScriptedBackends:

@@ -29,6 +29,7 @@ PATHS = {
     "/revisions/{number}": {"get"},
     "/revisions/{number}/restore": {"post"},
     "/revisions/{number}/revert": {"post"},
+    "/explain": {"post"},
     "/requests": {"get"},
     "/series": {"get"},
     "/tokens": {"get", "post"},

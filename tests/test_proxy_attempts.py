@@ -86,3 +86,30 @@ async def test_panic_comes_last_after_a_regular_attempt() -> None:
         response = await gateway.chat()
         assert (response.status_code, response.headers["x-lb-endpoint"]) == (200, "down")
         assert [(a.endpoint, a.panic) for a in gateway.last.attempts] == [("up", False), ("down", True)]
+
+
+async def test_a_probe_that_began_to_answer_closes_the_breaker() -> None:
+    """Not only at its end: a stream may take minutes, and the endpoint has proved itself."""
+    behaviour = Behaviour(fault="reset", fault_count=1, completion_tokens=100_000, tpot_seconds=0.005)
+    async with (
+        FakeServer(behaviour) as fake,
+        RunningGateway(wired(fake), fail_threshold=1, cooldown_seconds=0.01) as gateway,
+    ):
+        await gateway.chat()
+        breaker = gateway.state().breaker
+        await eventually(lambda: breaker.admits(gateway.gateway.clock()), "end of the cooldown")
+        running = gateway.leaving(stream=True)
+        await eventually(lambda: breaker.state is BreakerState.CLOSED)
+        assert gateway.inflight == 1
+        running.cancel()
+
+
+async def test_who_answers_404_again_and_again_is_asked_last() -> None:
+    async with (
+        FakeServer(Behaviour(models=("other",))) as first,
+        FakeServer(Behaviour(name="second")) as second,
+        RunningGateway(wired(first, second)) as gateway,
+    ):
+        attempts = [(await gateway.chat()).headers["x-attempts"] for _ in range(5)]
+        assert attempts == ["2", "2", "2", "1", "1"]
+        assert gateway.state(1).breaker.failures == 0

@@ -203,8 +203,10 @@ async def test_a_conversation_goes_on_where_it_was_begun(stream: bool) -> None:
 
         # Nobody else knows the conversation: there is no failover, also not when its endpoint is gone.
         (one if served == "one" else two).behaviour = Behaviour(name=served, fault="status")
+        gateway.dispatcher.budget.floor = 0
         failed = await respond(previous_response_id=response_id)
         assert (failed.status_code, failed.headers["x-attempts"]) == (500, "1")
+        assert gateway.dispatcher.budget.refused_total == 0, "no retry was wanted"
         gateway.pool.apply([])
         assert (await respond(previous_response_id=response_id)).status_code == 503
 

@@ -199,6 +199,12 @@ async def test_pings_fill_silence_between_events() -> None:
                 assert gateway.last.attempts[0].outcome == "success"
 
 
+async def test_the_ping_that_commits_is_sent() -> None:
+    script = paced(0.3, EVENT, DONE)
+    async with RawServer(script) as server, RunningGateway(wired(server.url), ping_seconds=0.2) as gateway:
+        assert await bytes_of(gateway) == PING + EVENT + DONE
+
+
 async def test_the_first_ping_commits() -> None:
     script = paced(0.3, b'data: {"error": {"message": "late"}}\n\n')
     async with (

@@ -66,7 +66,8 @@ class EndpointView:
     `discovered`: found by the balancer itself. `discovered_models` are those it listed at `discovered_models_at`, which
     may be a while ago when it is down or disabled; None where it never told. Rates, `ttfb_seconds` and `share_percent`
     are of the last 60 seconds; the share is that of all tokens served, None without any. `reason` is why it would not
-    take a request now, None when it would. Times are ISO 8601 in UTC.
+    take a request now, None when it would. `panics` counts, since the start, requests let through in need although it
+    was thought to be down. Times are ISO 8601 in UTC.
     """
 
     id: int
@@ -109,6 +110,7 @@ class EndpointView:
     wait_seconds: float | None
     breaker: str
     consecutive_failures: int
+    panics: int
     cooldown_until: str | None
     cooldown_remaining_s: float
     healthy: bool

@@ -40,11 +40,13 @@ from balancer.admin.fields import (
     Weight,
 )
 from balancer.core.errors import BalancerError
+from balancer.wire.openai import OPERATIONS
 
 MOST_AT_ONCE = 1000
 # What an answer shows of an endpoint and nobody but the server sets.
 SERVER_MANAGED = frozenset({"id", "discovered", "created_at", "updated_at"})
 
+_OPERATIONS = tuple(operation.name for operation in OPERATIONS.values())
 _NULLABLE = frozenset({"price_per_million_input", "price_per_million_output"})
 _NOT_STORED = frozenset({"timeout_seconds", "role", "id"})
 
@@ -191,6 +193,32 @@ class TokenChanges(_Body):
     name: Name | None = None
     pos_x: Coordinate | None = None
     pos_y: Coordinate | None = None
+
+
+def _operation(name: str) -> str:
+    if name not in _OPERATIONS:
+        raise PydanticCustomError("unknown_operation", "unknown; valid are: {names}", {"names": ", ".join(_OPERATIONS)})
+    return name
+
+
+class RequestToExplain(_Body):
+    """A request as far as routing looks at it. All operations are routed alike."""
+
+    model: Annotated[str, Field(max_length=256)] | None = Field(None, description="left out: as if it named none")
+    pin: Id | Name | None = Field(None, description="id or name of the one endpoint that may serve it")
+    session: Annotated[str, Field(max_length=10_000)] | None = Field(
+        None, description="what its affinity key is made of: x-session-id, `user` or the prompt's beginning, by setting"
+    )
+    size_bytes: Annotated[int, Field(ge=0, le=2**40)] = Field(0, description="length of its body")
+    operation: Annotated[
+        str, Field(max_length=40, json_schema_extra={"examples": [*_OPERATIONS]}), AfterValidator(_operation)
+    ] = "chat"
+    tried: Annotated[list[Id], Field(max_length=MOST_AT_ONCE)] = Field(
+        [], description="ids of endpoints where it failed already, whatever the limits on retries"
+    )
+
+
+EXPLAIN = TypeAdapter(RequestToExplain)
 
 
 class Login(_Body):

@@ -181,6 +181,7 @@ class StateReader:
             "wait_seconds": None if wait is None else round(wait, 1),
             "breaker": state.breaker.state.value,
             "consecutive_failures": state.breaker.failures,
+            "panics": self.traffic.panics[state.endpoint.id],
             "cooldown_until": iso_time(self.wall_clock() + cooldown_seconds) if cooldown_seconds else None,
             "cooldown_remaining_s": round(cooldown_seconds, 1),
         }

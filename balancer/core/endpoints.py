@@ -89,13 +89,14 @@ class RouteRequest:
     """What routing needs to know of a request.
 
     `model` None: the client named none. `prompt_bytes`: body length. `pinned_to`: id of the one endpoint that may
-    serve it.
+    serve it. `affinity`: requests with the same key (of 64 bits) go to the same endpoint while its load allows it.
     """
 
     model: str | None
     prompt_bytes: int = 0
     stream: bool = False
     pinned_to: int | None = None
+    affinity: int | None = None
 
     @property
     def prompt_estimate_tokens(self) -> float:

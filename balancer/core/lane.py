@@ -15,6 +15,7 @@ Rules of rejoining:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 
 from balancer.core.state import EndpointState
 from balancer.core.strategies import Strategy
@@ -82,6 +83,15 @@ class Lane:
 
     def __repr__(self) -> str:
         return f"<Lane epoch {self.epoch}: {list(self.places.values())}>"
+
+    def copy(self) -> Lane:
+        """A lane that may change without changing this one. The endpoints' states are the same."""
+        twin = Lane()
+        twin.places = {eid: copy(place) for eid, place in self.places.items()}
+        twin.absent = {twin.places[place.state.endpoint.id]: None for place in self.absent}
+        twin.version, twin.epoch = self.version, self.epoch
+        twin.mixed, twin.declined_until = self.mixed, self.declined_until
+        return twin
 
     def rebuild(self, states: Iterable[EndpointState], strategy: Strategy, version: int, epoch: int) -> None:
         """Take `states` as the candidates; known ones keep their place, in a new epoch all virtual times are equal."""

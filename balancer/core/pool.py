@@ -11,9 +11,11 @@ from collections.abc import Callable, Container, Iterable
 from math import inf
 from random import Random
 
+from balancer.core import affinity
 from balancer.core.breaker import HALF_OPEN, Breaker
 from balancer.core.endpoints import Endpoint, RouteRequest
 from balancer.core.errors import AllBusy, ModelNotFound, NoEndpoint, NoneEligible
+from balancer.core.explanation import Explanation, candidates
 from balancer.core.lane import Lane, Place
 from balancer.core.lease import Lease
 from balancer.core.model_names import nearest
@@ -53,8 +55,9 @@ class EndpointPool:
     `strategy` is a name or an alias; an unknown one raises ValueError. `freed`, when set, is called after anything that
     may let a waiting request in, except the passing of time. `applied`, when set, is called when a new configuration is
     in force, before it lets anybody in. `noticed`, when set, is told of every turn in an endpoint's life; it must not
-    raise. A failure older than `failure_memory_seconds` no longer counts towards `fail_threshold`. `now` must never be
-    less than in an earlier call.
+    raise. A failure older than `failure_memory_seconds` no longer counts towards `fail_threshold`.
+    `affinity_load_factor` >= 1 bounds what affinity may put on one endpoint. `now` must never be less than in an
+    earlier call.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class EndpointPool:
         cooldown_seconds: float = 20.0,
         failure_memory_seconds: float = inf,
         max_connections: int = 0,
+        affinity_load_factor: float = 1.25,
         rng: Random | None = None,
     ) -> None:
         self.strategy: Strategy = STRATEGIES[resolve_strategy(strategy)]
@@ -76,6 +80,7 @@ class EndpointPool:
         self._cooldown_seconds = cooldown_seconds
         self._failure_memory_seconds = failure_memory_seconds
         self._max_connections = max_connections
+        self._affinity_load_factor = max(affinity_load_factor, 1.0)
         self._rng = rng or Random()
         self._leaving: dict[int, EndpointState] = {}
         self._lanes: OrderedDict[str | None, Lane] = OrderedDict()
@@ -210,13 +215,59 @@ class EndpointPool:
         NoneEligible.
         """
         lane = self._lane(request.model)
+        place, compared = self._decide(lane, request, now, tried, may_panic=may_panic)
+        return self._grant(place, lane, request, now, panic=not compared)
+
+    def explain(
+        self, request: RouteRequest, now: float, tried: Container[int] = (), *, may_panic: bool = True
+    ) -> Explanation:
+        """What `acquire` would do and why, without doing it: the same decision, on a copy of all that it changes."""
+        lane = self._rehearsed(request.model)
+        clear, chance = [(state, state.clear) for state in self.states.values()], self._rng.getstate()
+        place: Place | None = None
+        compared: list[Place] = []
+        refusal: NoEndpoint | None = None
+        try:
+            place, compared = self._decide(lane, request, now, tried, may_panic=may_panic)
+            self._rng.setstate(chance)  # the scores that are shown shall be those that were compared
+            scores = self._scores(compared, request, now)
+        except NoEndpoint as nobody:
+            refusal, scores = nobody, {}
+        finally:
+            self._rng.setstate(chance)
+            for state, was_clear in clear:
+                state.clear = was_clear
+        preferred = self._preferred(compared, scores, request)
+        return Explanation(
+            self.strategy.name,
+            place.state.endpoint if place is not None else None,
+            place is not None and not compared,
+            refusal,
+            candidates(self, lane, request, now, tried, scores, preferred),
+        )
+
+    def _scores(self, places: list[Place], request: RouteRequest, now: float) -> dict[Place, float]:
+        score = self.strategy.score(Situation(now, self._rng, request, places))
+        return {place: score(place) for place in places}
+
+    def _preferred(self, compared: list[Place], scores: dict[Place, float], request: RouteRequest) -> Place | None:
+        """Whom affinity would choose if it were not for load."""
+        if request.affinity is None or not compared:
+            return None
+        return affinity.choose(request.affinity, self._equals(compared, scores.__getitem__), self.strategy.part_of)
+
+    def _decide(
+        self, lane: Lane, request: RouteRequest, now: float, tried: Container[int], *, may_panic: bool
+    ) -> tuple[Place, list[Place]]:
+        """The place for a request, and those it was compared with; nothing to compare is need."""
         asked = self._asked(lane, request, tried)
         eligible = self._eligible(lane, asked, now)
         if eligible:
-            return self._grant(self._choose(lane, eligible, request, now), lane, request, now, panic=False)
+            compared = self._shortlist(lane, eligible, request, now)
+            return self._best(compared, request, now), compared
         desperate = self._least_doubtful(asked, now) if may_panic else None
         if desperate is not None:
-            return self._grant(desperate, lane, request, now, panic=True)
+            return desperate, []
         raise self._refusal(request, now, tried)
 
     def _asked(self, lane: Lane, request: RouteRequest, tried: Container[int]) -> Iterable[Place]:
@@ -241,7 +292,8 @@ class EndpointPool:
             eligible.append(place)
         return eligible
 
-    def _choose(self, lane: Lane, eligible: list[Place], request: RouteRequest, now: float) -> Place:
+    def _shortlist(self, lane: Lane, eligible: list[Place], request: RouteRequest, now: float) -> list[Place]:
+        """Those of `eligible` that come into question while better ones than the rest are there."""
         strategy = self.strategy
         if strategy.share is not None:
             if lane.absent:
@@ -251,9 +303,24 @@ class EndpointPool:
                 eligible = [place for place in eligible if place.share > 0] or eligible
         if now < lane.declined_until:
             eligible = lane.willing(eligible, now)
-        if len(eligible) == 1:
-            return eligible[0]
-        return min(eligible, key=strategy.score(Situation(now, self._rng, request, eligible)))
+        return eligible
+
+    def _best(self, places: list[Place], request: RouteRequest, now: float) -> Place:
+        if len(places) == 1:
+            return places[0]
+        strategy, key = self.strategy, request.affinity
+        score = strategy.score(Situation(now, self._rng, request, places))
+        if key is None:
+            return min(places, key=score)
+        equals = self._equals(places, score)
+        return affinity.choose(key, equals, strategy.part_of, self._affinity_load_factor)
+
+    def _equals(self, places: list[Place], score: Callable[[Place], float]) -> list[Place]:
+        """Those among which affinity may choose: where the strategy ranks the endpoints, only the best."""
+        if not self.strategy.ranks:
+            return places
+        best = min(map(score, places))
+        return [place for place in places if score(place) == best]
 
     def _least_doubtful(self, asked: Iterable[Place], now: float) -> Place | None:
         """Of those kept out by a guess alone, the one that recovers first; None while another is merely full.
@@ -290,14 +357,24 @@ class EndpointPool:
             self._lanes.move_to_end(model)
             return lane
         lane = lane or Lane()
-        candidates = (state for state in self.states.values() if self._never(state, model) is None)
-        lane.rebuild(candidates, self.strategy, self._version, self._epoch)
+        lane.rebuild(self._serving(model), self.strategy, self._version, self._epoch)
         if lane.places:  # nonsense names must not push out the lanes that are in use
             self._lanes[model] = lane
             self._lanes.move_to_end(model)
             if len(self._lanes) > _MOST_LANES:
                 self._lanes.popitem(last=False)
         return lane
+
+    def _rehearsed(self, model: str | None) -> Lane:
+        """The lane as `_lane` would give it, but a copy, of which nobody knows."""
+        known = self._lanes.get(model)
+        lane = known.copy() if known is not None else Lane()
+        if known is None or lane.version != self._version:
+            lane.rebuild(self._serving(model), self.strategy, self._version, self._epoch)
+        return lane
+
+    def _serving(self, model: str | None) -> Iterable[EndpointState]:
+        return (state for state in self.states.values() if self._never(state, model) is None)
 
     # -- refusal ---------------------------------------------------------------------------------------------------
 

@@ -47,13 +47,21 @@ Score = Callable[[Candidate], float]
 class Strategy:
     """A named score: `score(situation)` is the function that scores one candidate of that decision.
 
-    `share` makes it stride scheduling; `in_tokens`: charged by tokens rather than by request.
+    `share` makes it stride scheduling; `in_tokens`: charged by tokens rather than by request. `weight`: what an
+    endpoint can bear, where that is not its share. `ranks`: the best score is the operator's will, also for affinity.
     """
 
     name: str
     score: Callable[[Situation], Score]
     share: Callable[[Endpoint], float] | None = None
     in_tokens: bool = False
+    weight: Callable[[Endpoint], float] | None = None
+    ranks: bool = False
+
+    def part_of(self, endpoint: Endpoint) -> float:
+        """How much of the sessions an endpoint is meant to have, relative to the others'."""
+        measure = self.share or self.weight
+        return measure(endpoint) if measure is not None else 1.0
 
 
 _by_virtual_time: Score = attrgetter("virtual_time")
@@ -123,13 +131,13 @@ STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
         Strategy("percentage", _virtual_time, share=lambda endpoint: endpoint.token_quota_percent, in_tokens=True),
-        Strategy("priority", _priority),
+        Strategy("priority", _priority, ranks=True),
         Strategy("round_robin", _constant),
         Strategy("weighted", _virtual_time, share=lambda endpoint: endpoint.weight),
-        Strategy("least_loaded", _load),
+        Strategy("least_loaded", _load, weight=lambda endpoint: endpoint.weight),
         Strategy("random", _chance),
         Strategy("latency", _latency),
-        Strategy("cost", _cost),
+        Strategy("cost", _cost, ranks=True),
     )
 }
 

@@ -310,15 +310,10 @@ class Exchange:
 
     async def _hold(self, response: UpstreamResponse, size: int) -> None:
         """Read until at least `size` bytes are held, or all there is."""
-        while size > 0:
-            chunk = await response.read()
-            if not chunk:
-                self.complete = True
-                return
+        while size > 0 and not self.complete:
+            chunk = await response.read() or b""
             self.held.append(chunk)
-            if response.complete:
-                self.complete = True
-                return
+            self.complete = response.complete  # nothing comes behind what was read last, so no need to ask
             size -= len(chunk)
 
     def _note_wait(self, seconds: float | None) -> None:

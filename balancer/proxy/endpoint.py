@@ -18,6 +18,7 @@ from balancer.proxy.answers import answer_head, choose_meter, model_header
 from balancer.proxy.gateway import Gateway, error_class, send_error
 from balancer.proxy.headers import Headers, read_client_headers, upstream_headers
 from balancer.proxy.intake import route
+from balancer.proxy.transport import JoiningTransport
 from balancer.proxy.watch import ClientWatch
 from balancer.traffic import RequestRecord
 from balancer.upstream.http1 import UpstreamResponse
@@ -160,6 +161,7 @@ class _Turn:
         self._parsed = parsed = parse(body, operation)
         self._prompt_bytes = len(body)
         request, query = route(gateway, parsed, self._scope["query_string"], client_headers.endpoint, len(body))
+        request = gateway.affinity.bind(request, client_headers.session, parsed, operation, body)
         return gateway.dispatcher.exchange(
             operation,
             parsed,
@@ -213,38 +215,49 @@ class _Turn:
             body += meter.finish()
         self._status = response.status
         self._committed_at = self._gateway.clock()
-        await self._send_counted({"type": "http.response.start", "status": response.status, "headers": head})
-        if exchange.complete:
-            await self._send_counted({"type": "http.response.body", "body": body})
-            return
         ping_seconds = self._gateway.dispatcher.ping_seconds if isinstance(meter, StreamMeter) else None
-        if not body and ping_seconds is not None and meter.at_boundary:
+        if not body and not exchange.complete and ping_seconds is not None and meter.at_boundary:
             body = _PING  # the one that made us commit
-        if body:
-            await self._send_counted({"type": "http.response.body", "body": body, "more_body": True})
-        await self._relay_rest(response, meter, ping_seconds)
+        await self._begin_answer(response.status, head, body, more_body=not exchange.complete)
+        if not exchange.complete:
+            await self._relay_rest(response, meter, ping_seconds)
+
+    async def _begin_answer(self, status: int, head: Headers, body: bytes, *, more_body: bool) -> None:
+        """Send the head and what there is of the body: in one write where the server's transport can."""
+        transport = self._transport()
+        joins = isinstance(transport, JoiningTransport)
+        if joins:
+            transport.hold()
+        try:
+            await self._send_counted({"type": "http.response.start", "status": status, "headers": head})
+            await self._send_counted({"type": "http.response.body", "body": body, "more_body": more_body})
+        finally:
+            if joins:
+                transport.let_go()
 
     async def _relay_rest(self, response: UpstreamResponse, meter: Meter, ping_seconds: float | None) -> None:
         send, watch, clock = self._send, self._watch, self._gateway.clock
         assert watch is not None  # noqa: S101
         while True:
             chunk = await response.read(ping_seconds)
+            if response.complete:
+                break
             if chunk:
                 body = meter.feed(chunk)
                 if not body:
                     continue
                 if clock() >= self._live_at:
                     self._count_live(meter)
-            elif chunk is None:
-                if not meter.at_boundary:
-                    continue
+            elif meter.at_boundary:
                 body = _PING
             else:
-                break
+                continue
             watch.sends_begun += 1
             await send({"type": "http.response.body", "body": body, "more_body": True})
             watch.sends_done += 1
-        await self._send_counted({"type": "http.response.body", "body": meter.finish()})
+        # What was read last is the end of the answer, and leaves together with the end of the body.
+        body = (meter.feed(chunk) if chunk else b"") + meter.finish()
+        await self._send_counted({"type": "http.response.body", "body": body})
 
     async def _send_counted(self, message: Message) -> None:
         """Send, so that the watch can see whether the client takes it."""

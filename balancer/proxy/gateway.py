@@ -24,6 +24,7 @@ from balancer.core.errors import (
 )
 from balancer.core.model_names import AutoModel
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.proxy.affinity import Affinity
 from balancer.proxy.headers import Headers, endpoint_headers
 from balancer.proxy.watch import Watches
 from balancer.traffic import Traffic
@@ -48,6 +49,7 @@ class Gateway:
     max_body_bytes: int
     client_write_timeout_seconds: float
     auto: AutoModel = field(default_factory=AutoModel)
+    affinity: Affinity = field(default_factory=Affinity)
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
     draining: bool = False

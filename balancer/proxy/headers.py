@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import quote
@@ -50,22 +51,30 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"x-routed-node",
     b"x-selected-model",
 }
+# What Connection says where it names no field.
+_NAMES_NO_FIELD = frozenset({b"keep-alive", b"close"})
+_UNQUOTED = " !#$&'()*+,/:;=?@[]~"
+_NOTHING_TO_QUOTE = re.compile(r"[A-Za-z0-9_.\-" + re.escape(_UNQUOTED) + "]*")
 _REQUEST_ID_LENGTH = 128
 
 
 class ClientHeaders(NamedTuple):
-    """What the balancer itself reads of a request's header fields. `endpoint`: who is to serve it, empty: anybody."""
+    """What the balancer itself reads of a request's header fields. `endpoint`: who is to serve it, empty: anybody.
+    `session`: what it belongs to, empty: nothing.
+    """
 
     authorization: bytes | None
     content_length: int | None
     request_id: str
     endpoint: str
+    session: bytes
 
 
 def read_client_headers(headers: Iterable[tuple[bytes, bytes]]) -> ClientHeaders:
     """Pick the fields that matter here. A request id is cut to 128 visible ASCII characters; empty if there is none."""
     authorization = content_length = None
     request_id = endpoint = ""
+    session = b""
     for name, value in headers:
         if name == b"authorization":
             authorization = value
@@ -75,40 +84,44 @@ def read_client_headers(headers: Iterable[tuple[bytes, bytes]]) -> ClientHeaders
             request_id = "".join(chr(c) for c in value[:_REQUEST_ID_LENGTH] if 0x21 <= c <= 0x7E)
         elif name == b"x-lb-endpoint":
             endpoint = value.decode("utf-8", "replace").strip()
-    return ClientHeaders(authorization, content_length, request_id, endpoint)
+        elif name == b"x-session-id":
+            session = value.strip()
+    return ClientHeaders(authorization, content_length, request_id, endpoint, session)
 
 
 def upstream_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str, *, identity: bool) -> bytes:
     """The client's end-to-end fields as ready lines. `identity`: ask for an answer that can be read for its usage."""
-    lines = [b"x-request-id: " + request_id.encode() + b"\r\n"]
-    nominated: set[bytes] = set()
+    pieces = [b"x-request-id: ", request_id.encode(), b"\r\n"]
     for name, value in headers:
-        if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-            nominated.update(token.strip().lower() for token in value.split(b","))
+        if name not in _NOT_UPSTREAM:
+            if not name.startswith(b"x-lb-"):
+                pieces += (name, b": ", value, b"\r\n")
+        elif name == b"connection" and value.lower() not in _NAMES_NO_FIELD:
+            return upstream_headers(_end_to_end(headers), request_id, identity=identity)
         elif name == b"accept-encoding" and not identity:
-            lines.append(b"accept-encoding: " + value + b"\r\n")
-        elif name not in _NOT_UPSTREAM and not name.startswith(b"x-lb-"):
-            lines.append(name + b": " + value + b"\r\n")
+            pieces += (b"accept-encoding: ", value, b"\r\n")
     if identity:
-        lines.append(b"accept-encoding: identity\r\n")
-    if nominated:
-        lines = [line for line in lines if line.partition(b":")[0] not in nominated]
-    return b"".join(lines)
+        pieces.append(b"accept-encoding: identity\r\n")
+    return b"".join(pieces)
 
 
 def downstream_headers(headers: Iterable[tuple[bytes, bytes]], *, keep_length: bool) -> Headers:
     """The endpoint's end-to-end fields. Without `keep_length` the body's length may change on the way."""
     kept: Headers = []
-    nominated: set[bytes] = set()
     for field in headers:
         name = field[0]
-        if name == b"connection":
-            nominated.update(token.strip().lower() for token in field[1].split(b","))
-        elif name not in _NOT_DOWNSTREAM and (keep_length or name != b"content-length"):
-            kept.append(field)
-    if nominated - {b"keep-alive", b"close"}:
-        kept = [field for field in kept if field[0] not in nominated]
+        if name not in _NOT_DOWNSTREAM:
+            if keep_length or name != b"content-length":
+                kept.append(field)
+        elif name == b"connection" and field[1].lower() not in _NAMES_NO_FIELD:
+            return downstream_headers(_end_to_end(headers), keep_length=keep_length)
     return kept
+
+
+def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Without Connection, and without the fields that it names as meant for one hop only."""
+    named = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
+    return [field for field in headers if field[0] not in named and field[0] != b"connection"]
 
 
 def endpoint_headers(endpoint: Endpoint) -> Headers:
@@ -118,4 +131,4 @@ def endpoint_headers(endpoint: Endpoint) -> Headers:
 
 def visible(text: str) -> bytes:
     """`text` as a header value: what is not visible ASCII is percent-encoded."""
-    return quote(text, safe=" !#$&'()*+,/:;=?@[]~").encode()
+    return (text if _NOTHING_TO_QUOTE.fullmatch(text) else quote(text, safe=_UNQUOTED)).encode()

@@ -31,16 +31,26 @@ def route(
     """
     node, asked_node = "", b"node=" in query
     if asked_node:
-        node, query = _take_node(query)
-    if parsed.previous_response_id is None and not node and not asked_endpoint:
-        return RouteRequest(_model(gateway, parsed), body_bytes, parsed.stream), query
-    kept_at = _kept_at(gateway, parsed)
-    if not node and not asked_endpoint:
-        return RouteRequest(_model(gateway, parsed, kept_at), body_bytes, parsed.stream, kept_at), query
-    return _pinned(gateway, parsed, node, asked_endpoint, kept_at, body_bytes), query
+        node, query = take_node(query)
+    pinned_to = _kept_at(gateway, parsed.previous_response_id) if parsed.previous_response_id is not None else None
+    if node or asked_endpoint:
+        pinned_to = _eligible(gateway, parsed, node, asked_endpoint, pinned_to)
+    return RouteRequest(_model(gateway, parsed, pinned_to), body_bytes, parsed.stream, pinned_to), query
 
 
-def _model(gateway: Gateway, parsed: ParsedBody, pinned_to: int | None = None) -> str | None:
+def take_node(query: bytes) -> tuple[str, bytes]:
+    """The value of the last `node` in a query string, and the rest of the query, untouched."""
+    kept, node = [], ""
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if name == b"node":
+            node = unquote_plus(value.decode("latin-1")).strip()
+        else:
+            kept.append(part)
+    return node, b"&".join(kept)
+
+
+def _model(gateway: Gateway, parsed: ParsedBody, pinned_to: int | None) -> str | None:
     """The model to route by: the one that was named, or the one that "auto" stands for now."""
     dispatcher = gateway.dispatcher
     if not gateway.auto.is_asked(parsed.model):
@@ -52,14 +62,12 @@ def _model(gateway: Gateway, parsed: ParsedBody, pinned_to: int | None = None) -
         raise
 
 
-def _kept_at(gateway: Gateway, parsed: ParsedBody) -> int | None:
+def _kept_at(gateway: Gateway, response_id: str) -> int:
     """A conversation kept at an endpoint goes on where it was begun."""
-    if parsed.previous_response_id is None:
-        return None
-    endpoint_id = gateway.stored_responses.get(parsed.previous_response_id)
+    endpoint_id = gateway.stored_responses.get(response_id)
     if endpoint_id is None:
         raise InvalidRequest(
-            f"previous_response_id {parsed.previous_response_id!r} is not known to this balancer: it was not made "
+            f"previous_response_id {response_id!r} is not known to this balancer: it was not made "
             "through it, or too long ago; send the whole conversation as `input` instead",
             param="previous_response_id",
             code="previous_response_not_found",
@@ -67,9 +75,8 @@ def _kept_at(gateway: Gateway, parsed: ParsedBody) -> int | None:
     return endpoint_id
 
 
-def _pinned(
-    gateway: Gateway, parsed: ParsedBody, node: str, asked_endpoint: str, kept_at: int | None, body_bytes: int
-) -> RouteRequest:
+def _eligible(gateway: Gateway, parsed: ParsedBody, node: str, asked_endpoint: str, kept_at: int | None) -> int:
+    """The endpoint that is meant and may take the request now."""
     pool, now = gateway.dispatcher.pool, gateway.dispatcher.clock()
     asked = " and ".join(filter(None, (node[:_LONGEST_SHOWN], asked_endpoint[:_LONGEST_SHOWN])))
     meant = _meant(pool, node, asked_endpoint)
@@ -80,11 +87,10 @@ def _pinned(
         if kept_at is not None and kept_at != endpoint.id:
             reasons[endpoint.name] = "the conversation is kept at another endpoint"
             continue
-        model = _model(gateway, parsed, endpoint.id)
-        request = RouteRequest(model, body_bytes, parsed.stream, endpoint.id)
+        request = RouteRequest(_model(gateway, parsed, endpoint.id), pinned_to=endpoint.id)
         reason = pool.why_not(state, request, now)
         if reason is None:
-            return request
+            return endpoint.id
         reasons[endpoint.name] = pool.describe(state, reason, now)
     raise NotEligible(asked, parsed.model, reasons)
 
@@ -104,15 +110,3 @@ def _named(pool: EndpointPool, text: str) -> list[EndpointState]:
     if found is None and _ID.fullmatch(text):
         found = pool.states.get(int(text))
     return [] if found is None else [found]
-
-
-def _take_node(query: bytes) -> tuple[str, bytes]:
-    """The value of the last `node` in a query string, and the rest of the query, untouched."""
-    kept, node = [], ""
-    for part in query.split(b"&"):
-        name, _, value = part.partition(b"=")
-        if name == b"node":
-            node = unquote_plus(value.decode("latin-1")).strip()
-        else:
-            kept.append(part)
-    return node, b"&".join(kept)

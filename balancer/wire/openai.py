@@ -75,7 +75,8 @@ class ParsedBody(NamedTuple):
 
     `model` is None where the client named none (missing, null or empty). `asks_usage`: the client itself wrote
     something into `stream_options.include_usage`, which then stays as it is. `previous_response_id`: responses only.
-    `names_model` and `has_stream_options`: whether the members are there at all, for `rewrite`.
+    `names_model` and `has_stream_options`: whether the members are there at all, for `rewrite`. `user`: whoever the
+    client says it asks for.
     """
 
     model: str | None
@@ -84,6 +85,7 @@ class ParsedBody(NamedTuple):
     previous_response_id: str | None
     names_model: bool
     has_stream_options: bool
+    user: str | None = None
 
 
 def parse(body: bytes, operation: Operation) -> ParsedBody:
@@ -110,6 +112,7 @@ def parse(body: bytes, operation: Operation) -> ParsedBody:
         previous,
         "model" in document,
         "stream_options" in document,
+        user if type(user := document.get("user")) is str else None,
     )
 
 
