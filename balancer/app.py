@@ -59,7 +59,7 @@ class Balancer:
             affinity_load_factor=settings.affinity_load_factor,
         )
         self.connections = Connections(max_keepalive=settings.max_keepalive, environ=environ)
-        self.control = ControlClient(timeout_seconds=settings.health_timeout_seconds)
+        self.control = ControlClient(timeout_seconds=settings.health_timeout_seconds, environ=environ)
         self.health = Health(self.pool, self.control, _probe_rules(settings))
         self.traffic = Traffic(time.time, self.pool.lists)
         self.tokens = ClientTokens(settings.client_tokens)

@@ -92,8 +92,6 @@ class Health:
 
     def start(self) -> None:
         """Begin to probe by the clock. For a running event loop."""
-        if self._rules.interval_seconds:
-            self._control.prepare()
         self._started = True
         self._wake()
 

@@ -63,9 +63,20 @@ def _stream_answer(model: str) -> list[bytes]:
     return [_STREAM_HEAD + events[0], *events[1:], usage + _event(b"[DONE]") + b"0\r\n\r\n"]
 
 
+def _models_answer() -> bytes:
+    listed = [{"id": name, "object": "model", "created": 0, "owned_by": "benchmark"} for name in COMPLETION_TOKENS]
+    body = json.dumps({"object": "list", "data": listed}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
 def answers() -> dict[str, list[bytes]]:
-    """By model, the writes of which an answer consists."""
-    return {JSON: [_json_answer()], BURST: [b"".join(_stream_answer(BURST))], CHUNKED: _stream_answer(CHUNKED)}
+    """By model, the writes of which an answer consists; under "" the list of models."""
+    return {
+        "": [_models_answer()],
+        JSON: [_json_answer()],
+        BURST: [b"".join(_stream_answer(BURST))],
+        CHUNKED: _stream_answer(CHUNKED),
+    }
 
 
 class _Connection(asyncio.Protocol):
@@ -84,7 +95,9 @@ class _Connection(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        first, *rest = self._canned[orjson.loads(b"".join(self._body))["model"]]
+        # Whoever sends no body asks for the models.
+        model = orjson.loads(b"".join(self._body))["model"] if self._body else ""
+        first, *rest = self._canned[model]
         self._body.clear()
         self._transport.write(first)
         if rest:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from benchmarks.processes import Program, free_port
+from benchmarks.processes import Program, StartFailed, free_port
 
 # Different shares, so that routing has something to decide and its result can be seen. One backend each.
 QUOTAS_PERCENT = (40.0, 30.0, 20.0, 10.0)
@@ -61,6 +61,14 @@ class BalancerProgram(Program):
 
     def __enter__(self) -> Self:
         super().__enter__()
+        try:
+            self._set_up()
+        except httpx.HTTPError as error:
+            self.stop()
+            raise StartFailed(f"the balancer could not be set up: {error}\n{self.output()}") from None
+        return self
+
+    def _set_up(self) -> None:
         self._call("PATCH", "/routing", {"routing_mode": "percentage"})
         for number, (port, quota) in enumerate(zip(self._backend_ports, QUOTAS_PERCENT, strict=True), start=1):
             endpoint = {
@@ -71,7 +79,6 @@ class BalancerProgram(Program):
             }
             self._call("POST", "/endpoints", endpoint)
         self.client_token = self._call("POST", "/tokens", {"name": "benchmark"})["token"]
-        return self
 
     def stop(self) -> None:
         """End the process."""

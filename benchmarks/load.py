@@ -94,7 +94,9 @@ async def run(port: int, request: bytes, connections: int, seconds: float, cpu: 
     """Load 127.0.0.1:`port` for `seconds` and a short warm-up. Raises LoadError."""
     loop = asyncio.get_running_loop()
     load = _Load(request)
-    clients = [(await loop.create_connection(lambda: _Connection(load), "127.0.0.1", port))[1] for _ in range(connections)]
+    clients = [
+        (await loop.create_connection(lambda: _Connection(load), "127.0.0.1", port))[1] for _ in range(connections)
+    ]
     await asyncio.sleep(_WARM_UP_SECONDS)
     before, began_at, cpu_before = len(load.latencies), time.perf_counter(), cpu()
     await asyncio.sleep(seconds)

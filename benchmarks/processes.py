@@ -57,7 +57,7 @@ class Program:
         while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise StartFailed(f"{self._process.args!r} did not start:\n{self._output.read_text()}")
+                raise StartFailed(f"{self._process.args!r} did not start:\n{self.output()}")
             time.sleep(0.02)
         return self
 
@@ -74,6 +74,10 @@ class Program:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def output(self) -> str:
+        """What it said so far."""
+        return self._output.read_text()
 
     def cpu_seconds(self) -> float:
         """User and system time of the process and its descendants so far; resolution 1/100 s."""

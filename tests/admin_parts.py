@@ -33,6 +33,7 @@ from balancer.traffic import AttemptRecord, RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.control import ControlClient
 from balancer.usage_feed import UsageFeed
+from tests.stand_in import StandIn
 from tests.store_parts import Clock, url_of
 
 ADMIN_TOKEN = "the-admin-token-0123456789"
@@ -73,7 +74,7 @@ class AdminServer:
         self.usage_store = UsageStore(database, clock=self.wall_clock)
         self.asked: list[httpx.Request] = []
         self.models_answer = httpx.Response(200, json={"object": "list", "data": [{"id": "llama"}, {"id": "qwen"}]})
-        self.control = ControlClient(transport=httpx.MockTransport(self._answer_models))
+        self.control = ControlClient(network=StandIn(self._answer_models))
         rules = ProbeRules(interval_seconds=probe_seconds)
         self.health = Health(self.pool, self.control, rules, clock=self.clock, wall_clock=self.wall_clock)
         self.api = AdminApi(

@@ -245,6 +245,12 @@ class RunningGateway:
         }
         return {name: count for name, count in counts.items() if count}
 
+    def failures(self, number: int | None = None) -> int:
+        """Failures in the series of an endpoint, or of all requests."""
+        series = self.traffic.total if number is None else self.traffic.series(number)
+        soon = self.gateway.clock() + 2  # the running second is left out of a chart
+        return sum(point.failures for point in series.points(soon))
+
     async def settled(self) -> None:
         """Wait until everything was given back."""
         try:

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 
+from balancer.core.errors import ConnectError
 from balancer.upstream.control import ControlClient
+from tests.stand_in import StandIn
 
 
 def models(*ids: str) -> httpx.Response:
@@ -40,7 +42,7 @@ class ScriptedBackends:
         self.answers: dict[str, httpx.Response | Exception] = {}
         self.hanging: dict[str, asyncio.Event] = {}
         self.asked: list[str] = []
-        self.control = ControlClient(transport=httpx.MockTransport(self._answer), **control)
+        self.control = ControlClient(network=StandIn(self._answer), **control)
 
     def hang(self, *places: str) -> None:
         """Let these places say nothing from now on."""
@@ -58,7 +60,7 @@ class ScriptedBackends:
         self.asked.append(place)
         if place in self.hanging:
             await self.hanging[place].wait()
-        answer = self.answers.get(place, httpx.ConnectError("nobody there"))
+        answer = self.answers.get(place, ConnectError("connection refused"))
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, stream=answer.stream)
+        return answer

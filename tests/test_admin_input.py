@@ -151,6 +151,7 @@ BODIES = {
     ("POST", "tokens"): '{"name": "laptop"}',
     ("PATCH", "tokens/1"): '{"name": "laptop"}',
     ("POST", "session"): '{"token": "x"}',
+    ("POST", "explain"): '{"model": "llama"}',
 }
 NOT_JSON = ["", " ", "{", "[", "nope", '{"a": }', "{'a': 1}", '{"a": 1} x', '{"a": "\\ud800"}', "[" * 5000, "\ufeff{}"]
 NOT_OBJECTS = ["null", "true", "5", '"text"', "NaN", "[{}]", "[null]", "[[]]"]

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from balancer.core.endpoints import RouteRequest
-from balancer.core.errors import ModelNotFound
+from balancer.core.errors import BrokenConnection, ConnectError, ModelNotFound, ProtocolError
 from balancer.core.pool import Reason
 from balancer.core.probes import HealthStatus
 from balancer.health import Listed
@@ -57,9 +57,9 @@ NONSENSE: list[Any] = [5, "x", {}, {"data": 5}, {"data": [1, None, {"id": 7}, {"
         (HTML, UNKNOWN, DOWN, None),
         (httpx.Response(200), UNKNOWN, DOWN, None),
         *[(httpx.Response(200, json=each), UNKNOWN, DOWN, None) for each in NONSENSE],
-        (httpx.ConnectError("refused"), UNKNOWN, DOWN, None),
-        (httpx.ReadTimeout("silence"), UNKNOWN, DOWN, None),
-        (httpx.RemoteProtocolError("what?"), UNKNOWN, DOWN, None),
+        (ConnectError("connection refused"), UNKNOWN, DOWN, None),
+        (BrokenConnection("closed the connection before answering"), UNKNOWN, DOWN, None),
+        (ProtocolError("not a valid HTTP answer"), UNKNOWN, DOWN, None),
     ],
 )
 async def test_each_answer(
@@ -101,7 +101,7 @@ async def test_down_and_up_again_are_logged_once_each(ward: Ward, caplog: pytest
     caplog.set_level(logging.INFO, "balancer.health")
     ward.answer(models("a"))
     await ward.probe(2)
-    ward.answer(httpx.ConnectError("refused"))
+    ward.answer(ConnectError("connection refused"))
     assert await ward.probe(5) is DOWN
     ward.clock.now += 12
     ward.answer(models("a"))
@@ -112,7 +112,7 @@ async def test_down_and_up_again_are_logged_once_each(ward: Ward, caplog: pytest
     ward.answer(models("a"))
     await ward.probe(2)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "endpoint e1 is down: no connection at host-1:80"),
+        ("WARNING", "endpoint e1 is down: connection refused at host-1:80"),
         ("INFO", "endpoint e1 is up again after 12 s"),
         ("WARNING", "endpoint e1 answers, but a key is needed (401)"),
         ("INFO", "endpoint e1 takes its key again"),
@@ -137,7 +137,7 @@ async def test_flapping_faster_than_it_counts_turns_nothing(ward: Ward, caplog: 
 async def test_who_is_down_gets_nothing_and_who_waits_is_let_in_when_it_is_up(wards: list[Ward]) -> None:
     ward = Ward(1, 2)
     wards.append(ward)
-    ward.answer(httpx.ConnectError("refused"))
+    ward.answer(ConnectError("connection refused"))
     assert ward.pool.acquire(RouteRequest("a"), 0.0).endpoint.id == 1
     await ward.probe(3)
     assert ward.pool.acquire(RouteRequest("a"), 0.0).endpoint.id == 2
@@ -287,7 +287,7 @@ async def test_a_probe_of_what_was_removed_says_nothing(ward: Ward) -> None:
 
 @pytest.mark.parametrize("fields", [{"enabled": False}, {"health_check": False}])
 async def test_who_is_not_to_be_probed_is_off_and_no_longer_down(ward: Ward, fields: dict[str, Any]) -> None:
-    ward.answer(httpx.ConnectError("refused"))
+    ward.answer(ConnectError("connection refused"))
     assert await ward.probe(3) is DOWN
     ward.configure(1, **fields)
     assert (ward.status(), ward.pool.states[1].healthy) == (OFF, True)

@@ -57,6 +57,8 @@ def check_broken(gateway: RunningGateway, words: str) -> None:
     assert record.usage.provenance is Provenance.PARTIAL
     assert state.prompt_tokens_total == record.usage.prompt_tokens > 0
     assert state.completion_tokens_total == record.usage.completion_tokens
+    assert gateway.failures() == gateway.failures(1) == 1
+    assert [minute.failures for minute in gateway.traffic.minutes.values()] == [1]
     assert gateway.traffic.errors["upstream"] + gateway.traffic.errors["timeout"] == 1
 
 

@@ -135,6 +135,14 @@ async def test_a_client_that_takes_nothing_of_a_broken_answer_is_dropped(stream:
                 await gateway.settled()
 
 
+async def test_an_endpoint_that_pauses_is_no_client_that_takes_nothing() -> None:
+    async with (
+        RawServer(paced(EVENT, 3 * WRITE_TIMEOUT_SECONDS, DONE)) as server,
+        RunningGateway(wired(server.url), client_write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as gateway,
+    ):
+        assert await bytes_of(gateway) == EVENT + DONE
+
+
 async def test_prompts_are_not_kept_while_their_answers_stream() -> None:
     release = asyncio.Event()
     streams, size = 8, 2_000_000

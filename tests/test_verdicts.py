@@ -164,6 +164,8 @@ async def test_a_fault_at_the_first_endpoint(row: Row, stream: bool) -> None:
             assert response.headers["x-selected-model"] == "fake-model"
             assert response.headers["x-request-id"] == record.request_id
             check_blame(gateway, 2, Outcome.SUCCESS)
+            blamed = int(row.outcome is not NEUTRAL)
+            assert (gateway.failures(1), gateway.failures(2), gateway.failures()) == (blamed, 0, 0)
             assert [attempt.outcome for attempt in record.attempts] == [row.outcome.value, "success"]
             assert (record.status, record.endpoint, record.error) == (200, "good", "")
 

@@ -19,6 +19,7 @@ from balancer.core.errors import (
     InvalidRequest,
     ModelNotFound,
     NoneEligible,
+    NotEligible,
     ProtocolError,
     StaleConnection,
     Unauthorized,
@@ -371,6 +372,8 @@ def _error(body: bytes) -> dict[str, Any]:
         (Unauthorized("no token"), 401, "invalid_request_error", "invalid_api_key", None),
         (Draining("shutting down"), 503, "service_unavailable", "shutting_down", 5),
         (ModelNotFound("gpt-x"), 404, "invalid_request_error", "model_not_found", None),
+        (ModelNotFound(None), 404, "invalid_request_error", "model_not_found", None),
+        (NotEligible("gpu-1", "m", {"gpu-1": "full"}), 404, "invalid_request_error", "endpoint_not_eligible", None),
         (AllBusy("m", {"a": "full"}), 429, "rate_limit_error", "rate_limit_exceeded", 1),
         (AllBusy("m", {"a": "full"}, 0.0), 429, "rate_limit_error", "rate_limit_exceeded", 1),
         (AllBusy("m", {"a": "full"}, 2.1), 429, "rate_limit_error", "rate_limit_exceeded", 3),
@@ -394,7 +397,13 @@ def test_answer_for(error: BalancerError, status: int, error_type: str, code: st
 
 def test_answers_say_what_is_wrong_and_what_to_do() -> None:
     assert _error(answer_for(InvalidRequest("no good", param="model")).body)["param"] == "model"
-    assert "'gpt-x'" in _error(answer_for(ModelNotFound("gpt-x")).body)["message"]
+    assert "'gpt-x'. GET /v1/models" in _error(answer_for(ModelNotFound("gpt-x")).body)["message"]
+    near = answer_for(ModelNotFound("gpt-x", nearest=("gpt-y", "gpt-z")))
+    assert "'gpt-x'. Did you mean 'gpt-y' or 'gpt-z'? GET" in _error(near.body)["message"]
+    assert "no models available for auto selection" in _error(answer_for(ModelNotFound(None)).body)["message"]
+    assert "'gpu-1' is not known" in _error(answer_for(NotEligible("gpu-1", "m")).body)["message"]
+    pinned = answer_for(NotEligible("gpu-1", "m", {"gpu-1": "full: 1 in flight"}))
+    assert "not eligible for this request: gpu-1: full: 1 in flight" in _error(pinned.body)["message"]
     assert "refused by gpu-1" in _error(answer_for(ConnectError("refused by gpu-1")).body)["message"]
     assert "secret" not in _error(answer_for(BalancerError("secret inside")).body)["message"]
     assert "add one in the editor" in _error(answer_for(NoneEligible("m")).body)["message"]

@@ -58,13 +58,10 @@ def choose(
 def _distance(key: int, endpoint_id: int) -> float:
     """How far down an endpoint of weight 1 is in the order of a key: exponentially distributed, so that dividing by
     the weights makes each the least as often as its weight says.
+
+    The endpoint's number in the sequence that SplitMix64 makes from the key (Steele, Lea and Flood 2014).
     """
-    return -log((_mixed(key ^ _mixed(endpoint_id)) + 1) / (_MASK + 1))
-
-
-def _mixed(number: int) -> int:
-    """A number of 64 bits, each of which depends on all of `number` (SplitMix64: Steele, Lea and Flood 2014)."""
-    number = (number + 0x9E3779B97F4A7C15) & _MASK
+    number = (key + endpoint_id * 0x9E3779B97F4A7C15) & _MASK
     number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & _MASK
-    return number ^ (number >> 31)
+    return -log(((number ^ (number >> 31)) + 1) / (_MASK + 1))

@@ -56,8 +56,8 @@ class EndpointPool:
     may let a waiting request in, except the passing of time. `applied`, when set, is called when a new configuration is
     in force, before it lets anybody in. `noticed`, when set, is told of every turn in an endpoint's life; it must not
     raise. A failure older than `failure_memory_seconds` no longer counts towards `fail_threshold`.
-    `affinity_load_factor` >= 1 bounds what affinity may put on one endpoint. `now` must never be less than in an
-    earlier call.
+    `affinity_load_factor` bounds what affinity may put on one endpoint; below 1, where nobody might have room, it is
+    a ValueError. `now` must never be less than in an earlier call.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class EndpointPool:
         self._cooldown_seconds = cooldown_seconds
         self._failure_memory_seconds = failure_memory_seconds
         self._max_connections = max_connections
-        self._affinity_load_factor = max(affinity_load_factor, 1.0)
+        if not affinity_load_factor >= 1:
+            raise ValueError(f"affinity_load_factor must be at least 1, not {affinity_load_factor}")
+        self._affinity_load_factor = affinity_load_factor
         self._rng = rng or Random()
         self._leaving: dict[int, EndpointState] = {}
         self._lanes: OrderedDict[str | None, Lane] = OrderedDict()

@@ -71,7 +71,7 @@ class Journal:
         if said is not None and now - said.at < _QUIET_SECONDS:
             self._said[what] = said._replace(left_out=said.left_out + 1)
             return
-        more = f" (and {said.left_out} times since the last line)" if said is not None and said.left_out else ""
+        more = f" ({said.left_out} more since the last line)" if said is not None and said.left_out else ""
         if len(self._said) >= _MOST_REMEMBERED:
             self._said.clear()
         self._said[what] = _Said(now, 0)

@@ -17,17 +17,25 @@ _CHECKS = 4
 
 
 class Watches:
-    """Begins each watch whose request is not done within a few tens of milliseconds.
+    """Begins each watch whose request is not done within a few tens of milliseconds. Serves one event loop.
 
     One timer for all of them: most requests are done before, and a timer each would be a good part of what they cost.
     """
 
-    __slots__ = ("_timer", "_waiting", "_young")
+    __slots__ = ("_loop", "_timer", "_waiting", "_young")
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._young: set[ClientWatch] = set()  # came since the timer fired last
         self._waiting: set[ClientWatch] = set()  # came before: due when it fires next
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The running event loop. Looked up once: up to Python 3.11 that is a system call."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def add(self, watch: ClientWatch) -> None:
         """Begin `watch` after one to two periods, unless it is discarded before."""
@@ -41,7 +49,7 @@ class Watches:
         self._waiting.discard(watch)
 
     def _set_timer(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_LAZY_SECONDS, self._fire)
+        self._timer = self.loop.call_later(_LAZY_SECONDS, self._fire)
 
     def _fire(self) -> None:
         due, self._waiting, self._young = self._waiting, self._young, set()
@@ -92,8 +100,8 @@ class ClientWatch:
         self._progress: tuple[int, int] = (0, 0)
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._owner = asyncio.current_task()
-        self._loop = asyncio.get_running_loop()
+        self._loop = watches.loop
+        self._owner = asyncio.current_task(self._loop)
         watches.add(self)
 
     @property
