@@ -1,6 +1,7 @@
 """What probing a large fleet costs requests: latency with and without, at a steady rate, and the CPU time of a probe.
 
-The balancer has a core for itself, backends and load have another. Prints a Markdown table.
+One balancer is switched to and fro between the two, in short windows, so that whatever else the machine does meets both
+alike. The balancer has a core for itself, backends and load have another. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -30,22 +31,20 @@ from benchmarks.processes import Program, StartFailed, free_port
 from benchmarks.report import conditions
 
 _CONNECTIONS = 32
-_SETTLE_SECONDS = 2.0
+_SETTLE_SECONDS = 1.0
 _READY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """One measurement. `idle_cpu_percent` is the balancer's core while only probes ran."""
+class Window:
+    """One measurement. `idle_cpu_seconds` is what the balancer used in one second without requests."""
 
-    p50_seconds: float
-    p99_seconds: float
-    worst_seconds: float
-    idle_cpu_percent: float
+    latencies: list[float]
+    idle_cpu_seconds: float
 
 
 class FleetProgram(Program):
-    """A balancer with an endpoint for each port, all connected, probed every `interval_seconds` (0: never)."""
+    """A balancer with an endpoint for each port, all connected."""
 
     def __init__(self, ports: Sequence[int], interval_seconds: float, cores: Collection[int], folder: Path) -> None:
         port = free_port()
@@ -53,14 +52,14 @@ class FleetProgram(Program):
         environ = {
             "LB_HOST": "127.0.0.1",
             "LB_PORT": str(port),
-            "LB_DB_PATH": str(folder / f"{port}.db"),
+            "LB_DB_PATH": str(folder / "balancer.db"),
             "LB_ADMIN_TOKEN": admin_token,
             "LB_LOG_LEVEL": "WARNING",
             "LB_HEALTH_INTERVAL_SECONDS": f"{interval_seconds:g}",
         }
         super().__init__([sys.executable, "-m", "balancer", "serve"], port, cores, folder, environ)
         self._ports = ports
-        self._expected = "up" if interval_seconds else "off"
+        self._ids: list[int] = []
         self._api = httpx.Client(
             base_url=f"http://127.0.0.1:{port}/admin/api", headers={"x-admin-token": admin_token}, trust_env=False
         )
@@ -71,23 +70,28 @@ class FleetProgram(Program):
             {"name": f"backend-{port}", "base_url": f"http://127.0.0.1:{port}/v1", "connected": True}
             for port in self._ports
         ]
-        self._api.post("/endpoints", json=endpoints).raise_for_status()
-        deadline = time.monotonic() + _READY_SECONDS
-        while self.standing() != {self._expected}:
-            if time.monotonic() > deadline:
-                raise StartFailed(f"not all endpoints are {self._expected}: {self.standing()}")
-            time.sleep(0.2)
+        self._ids = [each["id"] for each in self._call("POST", endpoints)]
         return self
 
-    def standing(self) -> set[str]:
-        """Every health status there is."""
-        endpoints: list[dict[str, Any]] = self._api.get("/endpoints").raise_for_status().json()
-        return {endpoint["health"]["status"] for endpoint in endpoints}
+    def probe(self, wanted: bool) -> None:
+        """Probe all endpoints from now on, or none; returns when they are known to be up, or off."""
+        fields = {"health_check": wanted}
+        self._call("PATCH", [{"id": each, "fields": fields} for each in self._ids])
+        expected = "up" if wanted else "off"
+        deadline = time.monotonic() + _READY_SECONDS
+        while (found := {each["health"]["status"] for each in self._call("GET")}) != {expected}:
+            if time.monotonic() > deadline:
+                raise StartFailed(f"not all endpoints are {expected}: {found}")
+            time.sleep(0.2)
 
     def stop(self) -> None:
         """End the process."""
         self._api.close()
         super().stop()
+
+    def _call(self, method: str, body: object = None) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._api.request(method, "/endpoints", json=body).raise_for_status().json()
+        return answer
 
 
 class _Client(asyncio.Protocol):
@@ -149,54 +153,56 @@ async def steady(port: int, per_second: float, seconds: float) -> list[float]:
     return sorted(latencies[len(latencies) // 10 :])  # the first tenth is warm-up
 
 
-def measure(ports: Sequence[int], interval_seconds: float, folder: Path, arguments: argparse.Namespace) -> Round:
-    """One balancer from its start to its end."""
-    with FleetProgram(ports, interval_seconds, [arguments.balancer_core], folder) as balancer:
-        time.sleep(_SETTLE_SECONDS)
-        before = balancer.cpu_seconds()
-        time.sleep(_SETTLE_SECONDS)
-        idle_percent = 100 * (balancer.cpu_seconds() - before) / _SETTLE_SECONDS
-        latencies = uvloop.run(steady(balancer.port, arguments.rate, arguments.seconds))
-    return Round(latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100], latencies[-1], idle_percent)
+def measure(balancer: FleetProgram, arguments: argparse.Namespace) -> Window:
+    """One window. Raises LoadError."""
+    time.sleep(_SETTLE_SECONDS)
+    before = balancer.cpu_seconds()
+    time.sleep(_SETTLE_SECONDS)
+    idle_cpu_seconds = (balancer.cpu_seconds() - before) / _SETTLE_SECONDS
+    return Window(uvloop.run(steady(balancer.port, arguments.rate, arguments.seconds)), idle_cpu_seconds)
 
 
-def _row(name: str, rounds: Sequence[Round], probes_per_second: float) -> str:
-    def spread(values: Sequence[float]) -> str:
-        return f"{statistics.median(values):.2f} ({min(values):.2f}..{max(values):.2f})"
-
-    idle = statistics.median(each.idle_cpu_percent for each in rounds)
-    figures = [[1000 * getattr(each, field) for each in rounds] for field in ("p50_seconds", "p99_seconds")]
-    worst = [1000 * each.worst_seconds for each in rounds]
-    each_us = f"{idle * 1e4 / probes_per_second:,.0f}" if probes_per_second else ""
-    columns = (name, spread(figures[0]), spread(figures[1]), spread(worst), f"{idle:.1f} %", each_us)
-    return "| " + " | ".join(columns) + " |"
+def _row(name: str, windows: Sequence[Window], probes_per_second: float) -> str:
+    together = sorted(latency for window in windows for latency in window.latencies)
+    shares = [f"{1000 * together[int(len(together) * share)]:.2f}" for share in (0.5, 0.9, 0.99)]
+    p50s = [1000 * window.latencies[len(window.latencies) // 2] for window in windows]
+    p99s = [1000 * window.latencies[len(window.latencies) * 99 // 100] for window in windows]
+    idle = statistics.fmean(window.idle_cpu_seconds for window in windows)
+    each_us = f"{1e6 * idle / probes_per_second:,.0f}" if probes_per_second else ""
+    medians = (f"{statistics.median(p50s):.2f}", f"{statistics.median(p99s):.2f}")
+    return "| " + " | ".join((name, *shares, *medians, f"{100 * idle:.1f} %", each_us)) + " |"
 
 
 def main() -> int:
     """Measure and print; returns the exit code."""
     arguments = _parser().parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    arguments.balancer_core, others = cores[0], cores[1:] or cores
+    balancer_core, others = cores[:1], cores[1:] or cores
     os.sched_setaffinity(0, others)
     ports = _free_ports(arguments.endpoints)
-    cases = {"no probes": 0.0, f"{arguments.endpoints} endpoints every {arguments.interval:g} s": arguments.interval}
-    rounds: dict[str, list[Round]] = {name: [] for name in cases}
+    windows: dict[bool, list[Window]] = {False: [], True: []}
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
             command = [sys.executable, "-m", "benchmarks.backend", *map(str, ports)]
-            with Program(command, ports[-1], others, Path(folder)):
-                for number in range(arguments.rounds):
-                    for name, interval in cases.items():
-                        sys.stderr.write(f"\rround {number + 1}: {name}\x1b[K")
-                        rounds[name].append(measure(ports, interval, Path(folder), arguments))
+            running.enter_context(Program(command, ports[-1], others, Path(folder)))
+            fleet = FleetProgram(ports, arguments.interval, balancer_core, Path(folder))
+            balancer = running.enter_context(fleet)
+            for number in range(arguments.rounds):
+                for probing in (False, True) if number % 2 else (True, False):
+                    sys.stderr.write(f"\rround {number + 1}: {'with' if probing else 'without'} probes\x1b[K")
+                    balancer.probe(probing)
+                    windows[probing].append(measure(balancer, arguments))
     except (LoadError, StartFailed) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
     sys.stderr.write("\r\x1b[K")
-    print("| probes | p50 ms | p99 ms | worst ms | CPU while idle | CPU µs a probe |\n|---|---|---|---|---|---|")
-    for name, interval in cases.items():
-        print(_row(name, rounds[name], arguments.endpoints / interval if interval else 0.0))
-    print(f"\n{arguments.rate:g} requests a second. {conditions(_CONNECTIONS, arguments.rounds, arguments.seconds)}")
+    print("| probes | p50 ms | p90 ms | p99 ms | median p50 | median p99 | CPU while idle | CPU µs a probe |")
+    print("|---|---|---|---|---|---|---|---|")
+    print(_row("none", windows[False], 0.0))
+    name = f"{arguments.endpoints} endpoints every {arguments.interval:g} s"
+    print(_row(name, windows[True], arguments.endpoints / arguments.interval))
+    print("\np50, p90 and p99 are of all requests of all rounds, the medians are those of the rounds.")
+    print(f"{arguments.rate:g} requests a second. {conditions(_CONNECTIONS, arguments.rounds, arguments.seconds)}")
     return 0
 
 
@@ -214,8 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--endpoints", type=int, default=200, help="fake backends (default 200)")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between probes of each (default 1)")
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second (default 200)")
-    parser.add_argument("--rounds", type=int, default=3, help="times each case is measured (default 3)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of one measurement (default 10)")
+    parser.add_argument("--rounds", type=int, default=10, help="times each case is measured (default 10)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement (default 4)")
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +18,8 @@ from balancer.core.model_names import AutoModel, nearest
 from balancer.core.pool import EndpointPool
 from load_tester.fake_behaviour import Behaviour
 from tests.fakes import BODIES, FakeServer, events_of
-from tests.running import CHAT_PATH, RunningGateway, wired
+from tests.running import CHAT_PATH, RunningGateway, eventually, wired
+from tests.running_balancer import RunningBalancer
 
 REAL = Behaviour(models=("real",))
 
@@ -340,3 +342,32 @@ async def test_an_endpoint_that_answers_404_is_told_of_as_a_miss() -> None:
         response = await gateway.chat()
         assert (response.status_code, response.headers["x-attempts"]) == (200, "2")
         assert missed == [("fake-model", 1)]
+
+
+async def test_a_model_that_a_backend_has_got_meanwhile_is_found_by_those_who_miss_it(tmp_path: Path) -> None:
+    async with (
+        FakeServer(Behaviour(models=("old",))) as fake,
+        RunningBalancer(tmp_path, health_interval_seconds=3600.0) as balancer,
+    ):
+        await balancer.add("gpu-1", fake)
+        await balancer.admin("POST", "/endpoints/1/probe")
+        fake.behaviour = Behaviour(models=("old", "new"))
+        assert (await balancer.chat(model="new")).status_code == 404
+        known = balancer.balancer.pool.states[1]
+        await eventually(lambda: "new" in (known.known_models() or ()))
+        assert (await balancer.chat(model="new")).status_code == 200
+
+
+async def test_a_model_that_a_backend_has_lost_is_found_missing_by_its_404(tmp_path: Path) -> None:
+    async with (
+        FakeServer(Behaviour(models=("lost", "kept"))) as fake,
+        RunningBalancer(tmp_path, health_interval_seconds=3600.0) as balancer,
+    ):
+        await balancer.add("gpu-1", fake)
+        await balancer.admin("POST", "/endpoints/1/probe")
+        fake.behaviour = Behaviour(models=("kept",))
+        assert (await balancer.chat(model="lost")).headers["x-lb-endpoint"] == "gpu-1"
+        known = balancer.balancer.pool.states[1]
+        await eventually(lambda: known.known_models() == frozenset({"kept"}))
+        assert "x-lb-endpoint" not in (await balancer.chat(model="lost")).headers
+        assert (await balancer.chat(model="auto")).headers["x-selected-model"] == "kept"
