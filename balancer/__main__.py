@@ -13,7 +13,8 @@ from balancer import __version__, commands
 from balancer.core.errors import BalancerError
 from balancer.logs import configure
 from balancer.serve import serve
-from balancer.settings import Settings, SettingsError, help_text, load_settings, read_env_file
+from balancer.setting_texts import help_text, read_env_file
+from balancer.settings import Settings, SettingsError, load_settings
 
 logger = logging.getLogger("balancer")
 

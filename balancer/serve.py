@@ -23,6 +23,7 @@ from balancer.app import Balancer, create_app
 from balancer.core.errors import BalancerError
 from balancer.proxy.endpoint import TRANSPORT_EXTENSION
 from balancer.settings import Settings
+from balancer.wire.openai import error_body
 
 try:
     import uvloop
@@ -54,6 +55,16 @@ class TransportProtocol(HttpToolsProtocol):
         super().on_message_begin()
         extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
         self.scope["extensions"] = extensions
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP in the envelope that clients of this port can read, and close."""
+        body = error_body("the request is not valid HTTP/1.1", error_type="invalid_request_error", code="bad_http")
+        head = (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n" % len(body)
+        )
+        self.transport.write(head + body)
+        self.transport.close()
 
 
 class DrainingServer(uvicorn.Server):

@@ -7,13 +7,9 @@ from the same fields. Imported by the composition root only.
 from __future__ import annotations
 
 import difflib
-import re
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
-from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from balancer.core.affinity import KeySource
@@ -41,13 +37,6 @@ from balancer.setting_kinds import (
     choice,
     seconds,
     whole,
-)
-
-_ENV_LINE = re.compile(
-    r"""\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*
-    (?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>(?!["'\#])[^\s]+(?:[^\S\n]+[^\s\#]\S*)*)?)
-    \s*(?:(?<=\s)\#.*)?""",
-    re.VERBOSE,
 )
 
 
@@ -496,45 +485,3 @@ def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
         if name.startswith("LB_") and name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
             yield f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "")
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """Variables from a file of KEY=VALUE lines; empty when there is no such file.
-
-    Allowed are blank lines, comments (also behind a value, after a space), `export ` and quotes around a value, which
-    are taken off; nothing is escaped or substituted. Raises SettingsError naming each line that is none of these.
-    """
-    try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError((f"{path}: cannot be read ({type(error).__name__})",)) from error
-    values: dict[str, str] = {}
-    problems: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = _ENV_LINE.fullmatch(line)
-        if match is None:
-            problems.append(f"{path}, line {number}: expected NAME=VALUE")
-        else:
-            values[match["name"]] = match["double"] or match["single"] or match["bare"] or ""
-    if problems:
-        raise SettingsError(tuple(problems))
-    return values
-
-
-def help_text() -> str:
-    """Every setting with its default and meaning, for the command line."""
-    blocks = ["Settings, from the environment or a .env file in the working directory:"]
-    for group, settings in groupby(SETTINGS, key=lambda setting: setting.group):
-        blocks.append("\n".join((f"{group}:", *map(_help_entry, settings))))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _help_entry(setting: Setting) -> str:
-    also = f" Also read as {', '.join(setting.aliases)}." if setting.aliases else ""
-    text = f"{setting.help} Expects {setting.kind.expected}.{also}"
-    indented = textwrap.fill(text, 96, initial_indent="      ", subsequent_indent="      ")
-    return f"  {setting.name} (default: {setting.default or 'empty'})\n{indented}"

@@ -176,7 +176,8 @@ class Traffic:
     ) -> None:
         """Count a request. `counted_tokens` were passed to `completion_passed` already."""
         self.finished += 1
-        self.log.append(record)
+        if error_class != "unauthorized":  # strangers must not flush the log
+            self.log.append(record)
         self.requests[record.operation, record.status] += 1
         self.duration.observe(record.total_seconds)
         if record.overhead_seconds is not None:

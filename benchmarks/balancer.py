@@ -98,8 +98,9 @@ class BalancerProgram(Program):
         total = served.prompt_tokens + served.completion_tokens
         shares = (100 * sum(endpoint[field] for field in _TOKEN_FIELDS) / total for endpoint in state["endpoints"])
         return (
-            f"{served.requests:,} requests, {served.prompt_tokens:,} prompt and {served.completion_tokens:,} completion "
-            f"tokens were served and charged. Quotas {_listed(QUOTAS_PERCENT)} %, shares {_listed(shares)} %."
+            f"Served and charged alike: {served.requests:,} requests, {served.prompt_tokens:,} prompt tokens, "
+            f"{served.completion_tokens:,} completion tokens. Quotas {_listed(QUOTAS_PERCENT)} %, "
+            f"shares {_listed(shares)} %."
         )
 
     def _call(self, method: str, path: str, fields: dict[str, object] | None = None) -> dict[str, Any]:

@@ -21,15 +21,15 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from balancer.auth import ClientTokens
 from balancer.core.endpoints import Endpoint
 from balancer.core.pool import EndpointPool
 from balancer.core.state import EndpointState
 from balancer.dispatch.dispatcher import Dispatcher
-from balancer.proxy.endpoint import TRANSPORT_EXTENSION, ProxyEndpoint
+from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
+from balancer.serve import TransportProtocol
 from balancer.traffic import RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.wire.openai import OPERATIONS
@@ -59,13 +59,6 @@ def wired(*backends: FakeServer | str, **fields: Any) -> list[Endpoint]:
         values = {"name": name, "base_url": url, "connected": True, "priority_order": number, **fields}
         made.append(Endpoint(id=number, **values))
     return made
-
-
-class _TransportProtocol(HttpToolsProtocol):
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
-        self.scope["extensions"] = extensions
 
 
 class _Server(uvicorn.Server):
@@ -112,7 +105,7 @@ class RunningApp:
 
     def __init__(self, app: ASGIApp, **config: Any) -> None:
         fixed: dict[str, Any] = {
-            "http": _TransportProtocol,
+            "http": TransportProtocol,
             "ws": "none",
             "lifespan": "off",
             "log_config": None,

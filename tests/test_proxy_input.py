@@ -155,11 +155,20 @@ async def test_a_missing_or_wrong_token(value: str | None) -> None:
         headers = {} if value is None else {"authorization": value}
         response = await gateway.client.post(CHAT_PATH, content=b"x" * 100_000, headers=headers)
         assert (response.status_code, envelope(response)["code"]) == (401, "invalid_api_key")
-        assert (gateway.last.client, gateway.traffic.errors) == ("anonymous", {"unauthorized": 1})
+        assert gateway.traffic.errors == {"unauthorized": 1}
+        assert not gateway.traffic.log, "strangers must not be able to flush the log"
         right = {"authorization": "bearer  right"}
         assert (await gateway.client.post(CHAT_PATH, content=chat_body(), headers=right)).status_code == 200
         assert gateway.last.client == "env-1"
         assert fake.stats.total_requests == 1
+
+
+async def test_what_is_not_http_is_refused_in_the_envelope() -> None:
+    async with FakeServer() as fake, RunningGateway(wired(fake)) as gateway, raw_client(gateway.url) as client:
+        client.send(b"this is not HTTP\r\n\r\n")
+        status, _ = await client.head()
+        assert status == 400
+        assert json.loads(await client.rest())["error"]["code"] == "bad_http"
 
 
 # -- draining ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.settings import SETTINGS, Settings, SettingsError, help_text, load_settings, read_env_file
+from balancer.setting_texts import help_text, read_env_file
+from balancer.settings import SETTINGS, Settings, SettingsError, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [setting.name for setting in SETTINGS]

@@ -64,18 +64,19 @@ class AutoModel:
         *,
         intersection_first: bool = False,
     ) -> None:
-        self._sentinels = frozenset(_folded(name) for name in sentinels)
-        self._preferred = tuple(name for name in preferred if _folded(name) not in self._sentinels)
+        self._sentinels = frozenset(name.strip().lower() for name in sentinels)
+        self._preferred = tuple(name for name in preferred if not self.is_asked(name))
         self._intersection_first = intersection_first
+        self._seen: tuple[object, int] = (None, 0)  # the pool and its version that the rest was made from
         self._choices: list[_Choice] = []
-        self._choices_of: tuple[object, int] = (None, 0)  # the pool and its version that they were made from
+        self._given: dict[str, list[int]] = {}  # sentinels that operators gave a meaning: endpoint ids
 
     def __repr__(self) -> str:
         return f"<AutoModel {sorted(self._sentinels)}: prefers {list(self._preferred)}>"
 
     def is_asked(self, model: str | None) -> bool:
         """Whether a request that names `model` leaves the choice open."""
-        return model is None or _folded(model) in self._sentinels
+        return model is None or model.strip().lower() in self._sentinels
 
     def choose(self, pool: EndpointPool, asked: str | None, now: float, pinned_to: int | None = None) -> str | None:
         """The model for a request that leaves it open; `pinned_to`: of those that this endpoint serves.
@@ -84,19 +85,27 @@ class AutoModel:
         goes on without (None), as an endpoint may know what to do; one that named a sentinel cannot. Raises
         ModelNotFound. Where no endpoint is connected the answer does not matter: `asked`.
         """
-        in_service = [s for s in pool.in_service() if pinned_to in (None, s.endpoint.id)]
-        if not in_service or (asked is not None and any(_configured(s, asked) for s in in_service)):
+        self._follow(pool)
+        if any(pinned_to in (None, endpoint_id) for endpoint_id in self._given.get(asked or "", ())):
             return asked
-        first: str | None = None
         anything = RouteRequest(None, pinned_to=pinned_to)
-        for model, servers in self._ranked(pool):
-            asked_for = [state for state in servers if pinned_to in (None, state.endpoint.id)]
-            if any(pool.why_not(state, anything, now) is None for state in asked_for):
-                return model
-            first = first or (model if asked_for else None)
-        return first or self._on_trust(asked, in_service)
+        able: dict[EndpointState, bool] = {}  # endpoints stand in many places
+        first: str | None = None
+        for model, servers in self._choices:
+            for state in servers:
+                if pinned_to not in (None, state.endpoint.id):
+                    continue
+                if state not in able:
+                    able[state] = pool.why_not(state, anything, now) is None
+                if able[state]:
+                    return model
+                first = first or model
+        return first or self._on_trust(pool, asked, pinned_to)
 
-    def _on_trust(self, asked: str | None, in_service: Iterable[EndpointState]) -> str | None:
+    def _on_trust(self, pool: EndpointPool, asked: str | None, pinned_to: int | None) -> str | None:
+        in_service = [state for state in pool.in_service() if pinned_to in (None, state.endpoint.id)]
+        if not in_service:
+            return asked
         if any(state.known_models() is None for state in in_service):
             if self._preferred:
                 return self._preferred[0]
@@ -104,11 +113,18 @@ class AutoModel:
                 return None
         raise ModelNotFound(None)
 
-    def _ranked(self, pool: EndpointPool) -> list[_Choice]:
-        if self._choices_of != (pool, pool.version):
-            self._choices = self._rank(pool.in_service())
-            self._choices_of = (pool, pool.version)
-        return self._choices
+    def _follow(self, pool: EndpointPool) -> None:
+        """Rank anew when which endpoint serves which model may have changed."""
+        if self._seen == (pool, pool.version):
+            return
+        self._seen = (pool, pool.version)
+        in_service = pool.in_service()
+        self._choices = self._rank(in_service)
+        self._given = {}
+        for state in in_service:
+            for name in (*state.endpoint.models, *state.endpoint.model_aliases):
+                if self.is_asked(name):
+                    self._given.setdefault(name, []).append(state.endpoint.id)
 
     def _rank(self, in_service: Collection[EndpointState]) -> list[_Choice]:
         told = [state for state in in_service if state.known_models() is not None]
@@ -121,16 +137,9 @@ class AutoModel:
                     servers.setdefault(name, {})[state] = None
         choices = [_Choice(name, tuple(known)) for name, known in servers.items() if known]
         if self._intersection_first:
-            choices.sort(key=lambda choice: not set(told) <= set(choice.servers))
+            listed = set(told)
+            choices.sort(key=lambda choice: not listed <= set(choice.servers))
         return choices
-
-
-def _folded(name: str) -> str:
-    return name.strip().lower()
-
-
-def _configured(state: EndpointState, name: str) -> bool:
-    return name in state.endpoint.models or name in state.endpoint.model_aliases
 
 
 def _names(state: EndpointState) -> Iterator[str]:
