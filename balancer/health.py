@@ -25,8 +25,6 @@ logger = logging.getLogger("balancer.health")
 MOST_AT_ONCE = 32
 # A miss on a model asks an endpoint again at most this often, whatever clients send.
 REFRESH_SECONDS = 10.0
-# A miss that concerns all endpoints is not even looked into more often than this.
-_REFRESH_ALL_SECONDS = 1.0
 # What comes due within this is begun together, so that a large fleet does not wake the process for each.
 _GRAIN_SECONDS = 0.02
 
@@ -82,13 +80,13 @@ class Health:
         self._tasks: set[asyncio.Task[ModelsAnswer]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._started = False
-        self._refresh_all_after = float("-inf")
         pool.applied = self._follow
         self._follow()
 
     def __repr__(self) -> str:
         down = sum(not watch.state.healthy for watch in self._watches.values())
-        return f"<Health: {len(self._watches)} endpoints, {down} down, {len(self._tasks)} probes under way>"
+        counts = f"{len(self._watches)} endpoints, {down} down, {len(self._tasks)} probes under way"
+        return f"<Health{'' if self._started else ' stopped'}: {counts}>"
 
     def start(self) -> None:
         """Begin to probe by the clock. For a running event loop."""
@@ -121,9 +119,6 @@ class Health:
         """
         now = self._clock()
         if endpoint_id is None:
-            if now < self._refresh_all_after:
-                return
-            self._refresh_all_after = now + _REFRESH_ALL_SECONDS
             watches = [watch for watch in self._watches.values() if watch.state.endpoint.connected]
         else:
             watches = [self._watches[endpoint_id]] if endpoint_id in self._watches else []

@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from balancer.app import Balancer, create_app
 from balancer.core.errors import BalancerError
 from balancer.proxy.endpoint import TRANSPORT_EXTENSION
+from balancer.proxy.transport import JoiningTransport
 from balancer.settings import Settings
 from balancer.wire.openai import error_body
 
@@ -47,8 +48,12 @@ class StartError(BalancerError):
 
 class TransportProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which also shows the application the client's transport: an answer that broke must be cut,
-    and a client that takes nothing must be dropped, for which ASGI has no words.
+    a client that takes nothing must be dropped, and a short answer leaves in one write, for which ASGI has no words.
     """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Put a transport that can join writes between the protocol and the socket."""
+        super().connection_made(cast(asyncio.Transport, JoiningTransport(cast(asyncio.Transport, transport))))
 
     def on_message_begin(self) -> None:
         """Put the transport into the scope."""

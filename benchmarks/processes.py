@@ -14,8 +14,6 @@ from typing import Self
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-# Settings of whoever runs this, or a forward proxy, would make the figures theirs.
-_ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("LB_")} | {"no_proxy": "127.0.0.1"}
 
 
 class StartFailed(Exception):
@@ -47,7 +45,7 @@ class Program:
             self._process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=_ENVIRON | (environ or {}),
+                env=_environ() | (environ or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -92,6 +90,12 @@ class Program:
     def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def _environ() -> dict[str, str]:
+    """Ours, without what would make the figures somebody's own: settings of the balancer, and a forward proxy."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LB_")}
+    return kept | {"no_proxy": "127.0.0.1"}
 
 
 def _tree(pid: int) -> Iterator[int]:

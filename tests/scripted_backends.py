@@ -42,6 +42,7 @@ class ScriptedBackends:
         self.answers: dict[str, httpx.Response | Exception] = {}
         self.hanging: dict[str, asyncio.Event] = {}
         self.asked: list[str] = []
+        self.under_way = self.most_under_way = 0
         self.control = ControlClient(network=StandIn(self._answer), **control)
 
     def hang(self, *places: str) -> None:
@@ -58,8 +59,12 @@ class ScriptedBackends:
         place = f"{request.url.host}:{request.url.port or 80}"
         assert request.method == "GET" and request.url.path.endswith("/models")
         self.asked.append(place)
-        if place in self.hanging:
-            await self.hanging[place].wait()
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await (self.hanging[place].wait() if place in self.hanging else asyncio.sleep(0))
+        finally:
+            self.under_way -= 1
         answer = self.answers.get(place, ConnectError("connection refused"))
         if isinstance(answer, Exception):
             raise answer

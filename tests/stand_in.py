@@ -17,6 +17,7 @@ class StandIn:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
+        self.forgotten: list[int] = []
 
     async def open(self, endpoint: Endpoint, path: bytes, headers: bytes, body: bytes, *, method: bytes) -> _Answer:
         """Ask the handler."""
@@ -28,7 +29,8 @@ class StandIn:
         return _Answer(await answer if inspect.isawaitable(answer) else answer)
 
     def forget(self, endpoint_id: int) -> None:
-        """There is nothing to forget."""
+        """Note it."""
+        self.forgotten.append(endpoint_id)
 
     async def close(self) -> None:
         """There is nothing to close."""

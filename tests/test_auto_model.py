@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest
@@ -101,9 +101,15 @@ def test_a_full_endpoint_is_not_available_either() -> None:
 
 def test_endpoints_that_are_not_in_service_do_not_count() -> None:
     pool = pool_of(endpoint(1, "a", connected=False), endpoint(2, "b", enabled=False), endpoint(3, "c"))
-    assert choose(pool) == "c"
+    auto = AutoModel()
+    assert choose(pool, auto) == "c"
     pool.apply([endpoint(1, "a"), endpoint(3, "c")])
-    assert choose(pool) == "a", "a change of the configuration is seen"
+    assert choose(pool, auto) == "a", "a change of the configuration is seen"
+    pool.apply([endpoint(1), endpoint(3, "c")])
+    assert choose(pool, auto) == "c"
+    pool.states[1].discovered_models = frozenset({"found"})
+    pool.candidates_changed()
+    assert choose(pool, auto) == "found", "and so is what was discovered"
 
 
 def test_intersection_first() -> None:
@@ -128,7 +134,7 @@ def test_where_no_list_is_known() -> None:
     assert choose(pool, asked=None) is None, "an endpoint may know what to do"
     with pytest.raises(ModelNotFound):
         choose(pool, asked="auto")
-    preferring = AutoModel(preferred=("p", "q"))
+    preferring = AutoModel(preferred=("auto", "p", "q"))
     assert [choose(pool, preferring, asked) for asked in ("auto", None)] == ["p", "p"]
 
 
@@ -157,11 +163,16 @@ def test_a_sentinel_that_an_operator_gave_a_meaning_keeps_it() -> None:
     assert choose(pool_of(endpoint(1, "a", model_aliases={"default": "a"})), asked="default") == "default"
     assert choose(pool_of(endpoint(1, "a", "auto")), asked="auto") == "auto"
     assert choose(pool_of(endpoint(1), e1={"auto", "zeta"}), asked="auto") == "zeta", "what merely lists it does not"
+    pool = pool_of(endpoint(1, "a", model_aliases={"default": "a"}), endpoint(2, "b"))
+    assert choose(pool, asked="default", pinned_to=2) == "b", "it means that there and nowhere else"
+    assert choose(pool, asked="default", pinned_to=1) == "default"
+    assert choose(pool, asked="auto") == "a"
 
 
 MODELS = st.lists(st.sampled_from("abcdef"), max_size=4, unique=True)
 
 
+@settings(deadline=None)
 @given(
     lists=st.lists(st.tuples(MODELS, st.booleans()), min_size=1, max_size=5),
     preferred=MODELS,
@@ -191,10 +202,12 @@ def test_nearest_names() -> None:
     known = frozenset({"gpt-4o", "gpt-4o-mini", "gpt-4.1", "meta-llama/Llama-3-8B-Instruct", "qwen2"})
     assert nearest("gpt4o", known) == ("gpt-4o", "gpt-4.1", "gpt-4o-mini")
     assert nearest("LLAMA-3-8b-instruct", known) == ("meta-llama/Llama-3-8B-Instruct",)
+    assert nearest("QWEN", known) == ("qwen2",)
     assert nearest("entirely different", known) == ()
     assert nearest("", known) == nearest("gpt", frozenset()) == ()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300), st.frozensets(st.text(min_size=1, max_size=300), max_size=60))
 def test_nearest_names_of_anything_are_at_most_three_known_ones(name: str, known: frozenset[str]) -> None:
     near = nearest(name, known)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import respx
 import trustme
@@ -133,6 +134,14 @@ async def test_refusals(router: respx.Router, control: ControlClient, status: in
     router.get(URL).respond(status, json={"error": {"message": f"you sent {KEY}"}})
     answer = await control.models(ENDPOINT)
     assert (answer.ok, answer.verdict, answer.status, answer.reason) == (False, verdict, status, reason)
+
+
+async def test_nothing_is_kept_of_an_endpoint() -> None:
+    network = StandIn(lambda _: httpx.Response(200, json=LIST))
+    client = ControlClient(network=network)
+    await client.models(ENDPOINT)
+    await client.models(replace(ENDPOINT, id=7))
+    assert network.forgotten == [1, 7]
 
 
 async def test_missing_key_is_told_from_a_wrong_one(router: respx.Router, control: ControlClient) -> None:

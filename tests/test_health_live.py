@@ -206,4 +206,5 @@ async def test_nothing_is_left_when_it_ends(tmp_path: Path, fault: FaultName) ->
             await balancer.add("a", fake)
             await fake.wait_for(lambda stats: stats.requests.get("/v1/models"))
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert repr(balancer.balancer.health) == "<Health stopped: 1 endpoints, 0 down, 0 probes under way>"
         await fake.wait_for(lambda stats: not stats.connections)

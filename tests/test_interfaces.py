@@ -147,6 +147,15 @@ async def test_eligible_nodes(balancer: RunningBalancer) -> None:
             assert answer.json() == {"data": nodes}, model
 
 
+async def test_nodes_are_sorted_as_text(balancer: RunningBalancer) -> None:
+    hosts = ["gpu-10", "gpu-9", "alpha", "10.0.0.2", "[::1]", "zeta", "GPU-1", "beta"]
+    for host in hosts:
+        body = {"name": host, "base_url": f"http://{host}:80/v1", "connected": True}
+        await balancer.admin("POST", "/endpoints", body)
+    nodes = (await get(balancer, "/v1/eligible_nodes?model=m"))["data"]
+    assert nodes == sorted(f"{host.lower()}:80" for host in hosts)
+
+
 async def test_why_somebody_is_not_eligible(balancer: RunningBalancer, fake: FakeServer) -> None:
     async with FakeServer(Behaviour(fault="status", fault_status=502)) as broken:
         await balancer.add("good", fake, models=["fake-model"])
@@ -286,6 +295,22 @@ async def test_metrics_of_the_older_names(balancer: RunningBalancer, fake: FakeS
         assert not [line for line in lines if line.startswith("ai_lb_latency") and bad in line], (
             "it answered nothing well"
         )
+
+
+async def test_every_further_attempt_is_a_failover_and_only_good_answers_have_a_latency(tmp_path: Path) -> None:
+    async with (
+        FakeServer(Behaviour(fault="status", fault_status=502)) as broken,
+        FakeServer(Behaviour(fault="status", fault_status=400)) as strict,
+        RunningBalancer(tmp_path, routing_strategy="priority") as balancer,
+    ):
+        await balancer.add("bad-1", broken, models=["m"], priority_order=1)
+        await balancer.add("bad-2", broken, models=["m"], priority_order=2)
+        await balancer.add("strict", strict, models=["m"], priority_order=3)
+        assert (await balancer.chat(model="m")).status_code == 400
+        lines = await metrics(balancer)
+        assert "ai_lb_failovers_total 2" in lines
+        assert 'ai_lb_failovers_total{model="m"} 2' in lines
+        assert not [line for line in lines if line.startswith("ai_lb_latency_seconds_")]
 
 
 def test_the_lines_that_the_older_system_asserted() -> None:

@@ -136,12 +136,13 @@ def test_other_turns_and_other_endpoints_are_not_held_back(log: pytest.LogCaptur
 def test_what_is_remembered_of_the_log_is_bounded(log: pytest.LogCaptureFixture) -> None:
     life = Life()
     journal = Journal(life.pool)
-    for number in range(2500):
-        state = EndpointState(Endpoint(number, "e", "http://h/v1"), life.pool.states[1].breaker)
+    breaker = life.pool.states[1].breaker
+    states = [EndpointState(Endpoint(number, "e", "http://h/v1"), breaker) for number in range(1500)]
+    for state in (*states, states[-1]):
         journal.noticed(state, Notice.RECOVERED, 0.0)
-    assert len(log.messages) == 2500
-    journal.noticed(state, Notice.RECOVERED, 0.0)
-    assert len(log.messages) == 2500
+    assert len(log.messages) == 1500, "what was just said is not said again"
+    journal.noticed(states[0], Notice.RECOVERED, 0.0)
+    assert len(log.messages) == 1501, "what was said a thousand lines ago is forgotten"
 
 
 def test_control_characters_of_an_endpoint_do_not_reach_the_log(log: pytest.LogCaptureFixture) -> None:

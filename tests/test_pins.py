@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest
@@ -107,6 +107,7 @@ async def test_nobody_is_meant(options: dict[str, Any]) -> None:
         assert fake.stats.total_requests == 0
         assert gateway.traffic.errors == {"no_endpoint": 1}
         assert gateway.last.attempts == []
+        assert gateway.last.error.endswith("was asked for: not known")
 
 
 async def test_an_endless_name_is_shown_cut() -> None:
@@ -274,6 +275,7 @@ async def test_a_conversation_kept_elsewhere_stays_there() -> None:
         assert two.stats.total_requests == 0
 
 
+@settings(deadline=None)
 @given(query=st.binary(max_size=60), node=st.sampled_from([b"", b"node=x", b"&node=a&", b"node"]))
 def test_any_query_loses_its_nodes_and_nothing_else(query: bytes, node: bytes) -> None:
     _, rest = take_node(query + node + query)

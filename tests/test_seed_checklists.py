@@ -197,6 +197,17 @@ async def test_the_circuit_breaker_opens_and_closes(tmp_path: Path) -> None:
         assert (node["failures"], node["breaker"]) == (0, "closed")
 
 
+async def test_failures_are_forgotten(tmp_path: Path) -> None:
+    settings = {"FAILURE_PENALTY_TTL_SECS": "1", "CIRCUIT_BREAKER_THRESHOLD": "2"}
+    async with FakeServer() as fake, with_environment(tmp_path, **settings) as balancer:
+        await balancer.add("gpu-1", fake)
+        await fake.close()
+        for pause_seconds in (0.0, 1.1):
+            await asyncio.sleep(pause_seconds)
+            assert (await balancer.chat()).status_code == 502
+            assert (await balancer.endpoint("gpu-1"))["consecutive_failures"] == 1
+
+
 async def test_streams_pass_as_they_come_and_are_counted_while_they_run(tmp_path: Path) -> None:
     paced = Behaviour(ttft_seconds=0.05, tpot_seconds=0.05, completion_tokens=6, tokens_per_chunk=1)
     async with FakeServer(paced) as fake, with_environment(tmp_path) as balancer:

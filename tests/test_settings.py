@@ -52,6 +52,8 @@ class TestDefaults:
         assert (settings.drain_seconds, settings.client_write_timeout_seconds) == (120.0, 60.0)
         assert (settings.stream_ping_seconds, settings.retention_days) == (0.0, 30)
         assert (settings.min_healthy_nodes, settings.trusted_proxies) == (1, ())
+        assert (settings.model_sentinels, settings.lm_model, settings.preferred_models) == (("auto", "default"), "", ())
+        assert (settings.auto_model_strategy, settings.failure_memory_seconds) == ("any_first", 600.0)
 
     @pytest.mark.parametrize("blank", ["", "  ", "\t"])
     def test_blank_counts_as_unset(self, blank: str) -> None:
@@ -83,6 +85,17 @@ class TestValues:
             ("LB_RETRY_BUDGET_PERCENT", "100", "retry_budget_percent", 100.0),
             ("LB_RETRY_ON_TIMEOUT", "No", "retry_on_timeout", False),
             ("LB_RETRY_ON_TIMEOUT", "1", "retry_on_timeout", True),
+            ("MODEL_SENTINELS", " auto ;Any,, auto", "model_sentinels", ("auto", "Any")),
+            ("MODEL_SENTINELS", ",", "model_sentinels", ()),
+            (
+                "PREFERRED_MODELS",
+                "org/small-3.2,qwen:8b;gpt 4",
+                "preferred_models",
+                ("org/small-3.2", "qwen:8b", "gpt 4"),
+            ),
+            ("LM_MODEL", " whatever ", "lm_model", "whatever"),
+            ("AUTO_MODEL_STRATEGY", "Intersection_First", "auto_model_strategy", "intersection_first"),
+            ("LB_FAILURE_MEMORY_SECONDS", "0", "failure_memory_seconds", 0.0),
             ("LB_LOG_LEVEL", "debug", "log_level", "DEBUG"),
             ("LB_LOG_FORMAT", "JSON", "log_format", "json"),
             ("LB_DATABASE_URL", "postgresql+asyncpg://u:p@h/d", "database_url", "postgresql+asyncpg://u:p@h/d"),
@@ -113,6 +126,11 @@ class TestValues:
             ("LB_STREAM_PING_SECONDS", ["0.5", "nan", "off"]),
             ("LB_RETRY_BUDGET_PERCENT", ["101", "20%"]),
             ("LB_RETRY_ON_TIMEOUT", ["maybe"]),
+            ("MODEL_SENTINELS", ["a\x07"]),
+            ("PREFERRED_MODELS", ["fine,not\u2028fine"]),
+            ("LM_MODEL", ["a\nb"]),
+            ("AUTO_MODEL_STRATEGY", ["best"]),
+            ("LB_FAILURE_MEMORY_SECONDS", ["0.5", "-1"]),
             ("LB_LOG_LEVEL", ["CHATTY"]),
             ("LB_LOG_FORMAT", ["xml"]),
             ("LB_TRUSTED_PROXIES", ["*", "10.0.0.1/8", "proxy.local", "10.0.0.1 10.0.0.2"]),
@@ -183,6 +201,7 @@ class TestNames:
             ("CIRCUIT_BREAKER_TTL_SECS", "30", "cooldown_seconds", 30.0),
             ("REQUEST_TIMEOUT_SECS", "60", "default_timeout_seconds", 60.0),
             ("MAX_RETRIES", "0", "max_retries", 0),
+            ("FAILURE_PENALTY_TTL_SECS", "30", "failure_memory_seconds", 30.0),
             ("MIN_HEALTHY_NODES", "2", "min_healthy_nodes", 2),
         ],
     )

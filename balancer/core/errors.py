@@ -77,6 +77,9 @@ class ModelNotFound(NoEndpoint):
         super().__init__(model, reasons)
         self.nearest = nearest
 
+    def __str__(self) -> str:
+        return super().__str__() if self.model is not None else "no model is known for a request that leaves it open"
+
 
 class NotEligible(NoEndpoint):
     """The client asked for one endpoint by name, and it may not take the request; `asked` is how it was named.
@@ -87,6 +90,9 @@ class NotEligible(NoEndpoint):
     def __init__(self, asked: str, model: str | None, reasons: Mapping[str, str] | None = None) -> None:
         super().__init__(model, reasons)
         self.asked = asked
+
+    def __str__(self) -> str:
+        return f"endpoint {self.asked!r} was asked for: {self.reasons or 'not known'}"
 
 
 class AllBusy(NoEndpoint):
