@@ -150,10 +150,23 @@ async def test_a_miss_at_one_asks_that_one(wards: list[Ward]) -> None:
     assert ward.backends.asked[-1] == place(1)
 
 
-async def test_a_miss_wakes_it(wards: list[Ward]) -> None:
+async def test_a_miss_wakes_it_from_a_long_sleep(wards: list[Ward]) -> None:
     ward = Ward(1, interval_seconds=1000.0)
     wards.append(ward)
     await settle_down(ward)
+    looks = 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return 1000.0
+
+    ward.health = Health(ward.pool, ward.backends.control, ProbeRules(interval_seconds=1000.0), clock=clock)
+    await ward.probe()
+    ward.backends.asked.clear()
     ward.health.start()
+    before = looks
+    await eventually(lambda: looks > before, "a look at who is due, which is nobody")
+    assert ward.backends.asked == []
     ward.health.refresh_soon("nobody serves it")
     await ward.begun(1)
