@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,7 +19,8 @@ from starlette.routing import BaseRoute, Route
 from balancer import __version__
 from balancer.admin.api import AdminApi
 from balancer.admin.configuration import LiveConfiguration
-from balancer.auth import AdminAuth, ClientToken, ClientTokens
+from balancer.admin.tokens import live_token
+from balancer.auth import AdminAuth, ClientTokens
 from balancer.core.affinity import KeySource
 from balancer.core.model_names import AutoModel
 from balancer.core.pool import EndpointPool
@@ -37,7 +37,7 @@ from balancer.proxy.gateway import Gateway
 from balancer.proxy.models import ModelsEndpoint
 from balancer.settings import Settings
 from balancer.status import Status
-from balancer.store import ConfigurationStore, Database, TokenRecord, TokenStore, UsageStore, UsageWriter
+from balancer.store import ConfigurationStore, Database, TokenStore, UsageStore, UsageWriter
 from balancer.traffic import Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.control import ControlClient
@@ -220,7 +220,7 @@ class Balancer:
 
     async def _restore_tokens(self, token_store: TokenStore) -> None:
         rows = await token_store.load()
-        live = [(bytes.fromhex(row.token_hash), _live_token(row)) for row in rows if not row.revoked]
+        live = [(bytes.fromhex(row.token_hash), live_token(row)) for row in rows if not row.revoked]
         self.tokens.replace(live, rows_exist=bool(rows))
 
 
@@ -263,21 +263,6 @@ def _probe_rules(settings: Settings) -> ProbeRules:
         down_interval_seconds=settings.health_down_interval_seconds,
         rise=settings.health_rise,
         fall=settings.health_fall,
-    )
-
-
-def _live_token(row: TokenRecord) -> ClientToken:
-    return ClientToken(
-        row.id,
-        row.name,
-        row.token_preview,
-        created_at=datetime.fromisoformat(row.created_at).timestamp(),
-        pos_x=row.pos_x,
-        pos_y=row.pos_y,
-        requests=row.total_requests,
-        prompt_tokens=row.prompt_tokens_total,
-        completion_tokens=row.completion_tokens_total,
-        last_used_at=datetime.fromisoformat(row.last_used_at).timestamp() if row.last_used_at else None,
     )
 
 
