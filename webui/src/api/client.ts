@@ -1,0 +1,140 @@
+// The admin API over fetch: one door for every request, which turns every refusal into an ApiProblem.
+
+import type { Conflict } from "./types";
+
+export interface FieldProblem {
+  /** The field's name, or the way to it ("model_aliases.gpt-4"). */
+  field: string;
+  /** Its place in a batch, null outside of one. */
+  index: number | null;
+  message: string;
+}
+
+/** A request that was not carried out. `status` 0: the server was not reached. */
+export class ApiProblem extends Error {
+  readonly status: number;
+  readonly fields: FieldProblem[];
+  readonly conflict: Conflict | null;
+
+  constructor(status: number, message: string, fields: FieldProblem[] = [], conflict: Conflict | null = null) {
+    super(message);
+    this.name = "ApiProblem";
+    this.status = status;
+    this.fields = fields;
+    this.conflict = conflict;
+  }
+
+  get unreachable(): boolean {
+    return this.status === 0 || this.status === 502 || this.status === 504;
+  }
+}
+
+export interface Answer<T> {
+  value: T;
+  /** The configuration's revision after it, null where the answer does not say. */
+  revision: number | null;
+}
+
+export interface Call {
+  method: "GET" | "POST" | "PATCH" | "DELETE";
+  path: string;
+  body?: unknown;
+  ifMatch?: number | null;
+}
+
+const PREFIX = "/admin/api";
+const TIMEOUT_MILLISECONDS = 20_000;
+
+/** Speaks for one browser session. `onSignedOut` hears of every 401. */
+export class AdminClient {
+  csrfToken: string | null = null;
+  onSignedOut: () => void = () => {};
+
+  async send<T>(call: Call): Promise<Answer<T>> {
+    const response = await this.fetch(call, AbortSignal.timeout(TIMEOUT_MILLISECONDS));
+    const text = await response.text().catch(() => "");
+    const parsed = parse(text);
+    if (!response.ok) throw this.problem(response.status, parsed, text);
+    return { value: parsed as T, revision: revisionOf(response) };
+  }
+
+  async get<T>(path: string): Promise<T> {
+    return (await this.send<T>({ method: "GET", path })).value;
+  }
+
+  async post<T>(path: string, body?: unknown): Promise<T> {
+    return (await this.send<T>({ method: "POST", path, body })).value;
+  }
+
+  /** A body that goes on; raises ApiProblem when it does not begin. */
+  async open(path: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    const response = await this.fetch({ method: "GET", path }, signal);
+    if (!response.ok || !response.body) {
+      const text = await response.text().catch(() => "");
+      throw this.problem(response.status, parse(text), text);
+    }
+    return response.body;
+  }
+
+  private async fetch(call: Call, signal: AbortSignal): Promise<Response> {
+    const headers: Record<string, string> = { accept: "application/json" };
+    if (call.body !== undefined) headers["content-type"] = "application/json";
+    if (call.ifMatch != null) headers["if-match"] = `"${call.ifMatch}"`;
+    if (call.method !== "GET" && this.csrfToken) headers["x-csrf-token"] = this.csrfToken;
+    const body = call.body === undefined ? null : JSON.stringify(call.body);
+    try {
+      return await fetch(PREFIX + call.path, {
+        method: call.method,
+        headers,
+        body,
+        signal,
+        cache: "no-store",
+        credentials: "same-origin",
+        redirect: "error",
+      });
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "AbortError") throw error;
+      throw new ApiProblem(0, "The balancer cannot be reached.");
+    }
+  }
+
+  private problem(status: number, parsed: unknown, text: string): ApiProblem {
+    if (status === 401) this.onSignedOut();
+    return problemOf(status, parsed, text);
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch {
+    return null;
+  }
+}
+
+function revisionOf(response: Response): number | null {
+  const match = /^"(\d+)"$/.exec(response.headers.get("etag") ?? "");
+  return match ? Number(match[1]) : null;
+}
+
+/** What an error answer says, whatever its shape. */
+export function problemOf(status: number, parsed: unknown, text: string): ApiProblem {
+  const body = (parsed ?? {}) as { detail?: unknown; state?: unknown; fields?: unknown };
+  if (status === 409 && body.state) return new ApiProblem(409, String(body.detail), [], parsed as Conflict);
+  if (Array.isArray(body.detail)) {
+    const fields = body.detail.map(fieldOf);
+    return new ApiProblem(status, fields.map((each) => `${each.field}: ${each.message}`).join("; "), fields);
+  }
+  if (typeof body.detail === "string") {
+    const changed = Array.isArray(body.fields) ? `: ${body.fields.join(", ")}` : "";
+    return new ApiProblem(status, body.detail + changed);
+  }
+  return new ApiProblem(status, text.slice(0, 200) || `The balancer answered ${status}.`);
+}
+
+function fieldOf(given: unknown): FieldProblem {
+  const { loc, msg } = given as { loc: (string | number)[]; msg: string };
+  const inBody = loc.slice(1).filter((part) => part !== "fields");
+  const index = typeof inBody[0] === "number" ? inBody[0] : null;
+  return { field: (index === null ? inBody : inBody.slice(1)).join("."), index, message: msg };
+}

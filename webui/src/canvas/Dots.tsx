@@ -1,0 +1,108 @@
+// The requests on the wires, as dots on one drawing surface below the cards: one pass a frame, whatever their number.
+// Nothing is drawn while nothing flows, while the page is hidden, paused or the line is down, or with reduced motion.
+
+import { useReactFlow } from "@xyflow/react";
+import { createContext, useContext, useEffect, useRef } from "react";
+import { useEditor } from "../state/context";
+
+export interface WirePath {
+  /** Of a cubic curve: start, two controls, end; x and y in turn. */
+  points: number[];
+  dots: number;
+  /** From end to end. */
+  seconds: number;
+  /** The part of the dots that are errors. */
+  errors: number;
+}
+
+export type WirePaths = Map<string, WirePath>;
+
+export const PathsContext = createContext<WirePaths>(new Map());
+
+const FRAME_MILLISECONDS = 1000 / 30;
+
+export function Dots() {
+  const surface = useRef<HTMLCanvasElement>(null);
+  const editor = useEditor();
+  const flow = useReactFlow();
+  const paths = useContext(PathsContext);
+  useEffect(() => {
+    const canvas = surface.current;
+    const pen = canvas?.getContext("2d");
+    if (!canvas || !pen) return;
+    const still = matchMedia("(prefers-reduced-motion: reduce)");
+    let frame = 0;
+    let drawnAt = 0;
+    let blank = true;
+    const draw = (now: number) => {
+      frame = requestAnimationFrame(draw);
+      if (now - drawnAt < FRAME_MILLISECONDS) return;
+      drawnAt = now;
+      const idle = still.matches || editor.numbers.getState().frozen || !flows(paths);
+      if (idle && blank) return;
+      blank = idle;
+      resize(canvas);
+      pen.setTransform(1, 0, 0, 1, 0, 0);
+      pen.clearRect(0, 0, canvas.width, canvas.height);
+      if (idle) return;
+      const { x, y, zoom } = flow.getViewport();
+      const scale = devicePixelRatio;
+      pen.setTransform(zoom * scale, 0, 0, zoom * scale, x * scale, y * scale);
+      const style = getComputedStyle(canvas);
+      drawAll(pen, paths, now / 1000, style.getPropertyValue("--accent"), style.getPropertyValue("--bad"));
+    };
+    frame = requestAnimationFrame(draw);
+    return () => cancelAnimationFrame(frame);
+  }, [editor, flow, paths]);
+  // biome-ignore lint/a11y/noAriaHiddenOnFocusable: a drawing surface takes no focus
+  return <canvas ref={surface} className="dots" aria-hidden="true" />;
+}
+
+function flows(paths: WirePaths): boolean {
+  for (const each of paths.values()) if (each.dots > 0) return true;
+  return false;
+}
+
+function resize(canvas: HTMLCanvasElement): void {
+  const width = Math.round(canvas.clientWidth * devicePixelRatio);
+  const height = Math.round(canvas.clientHeight * devicePixelRatio);
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+}
+
+function drawAll(pen: CanvasRenderingContext2D, paths: WirePaths, now: number, good: string, bad: string): void {
+  const wrong: [number, number][] = [];
+  pen.fillStyle = good;
+  pen.beginPath();
+  for (const { points, dots, seconds, errors } of paths.values()) {
+    const failing = errors > 0 ? Math.max(1, Math.round(errors * dots)) : 0;
+    for (let place = 0; place < dots; place += 1) {
+      const at = (now / seconds + place / dots) % 1;
+      const [x, y] = along(points, at);
+      if (place < failing) wrong.push([x, y]);
+      else {
+        pen.moveTo(x + 3, y);
+        pen.arc(x, y, 3, 0, 7);
+      }
+    }
+  }
+  pen.fill();
+  pen.fillStyle = bad;
+  pen.beginPath();
+  for (const [x, y] of wrong) {
+    pen.moveTo(x, y - 5);
+    pen.lineTo(x + 5, y);
+    pen.lineTo(x, y + 5);
+    pen.lineTo(x - 5, y);
+    pen.closePath();
+  }
+  pen.fill();
+}
+
+/** The point of a cubic Bézier curve at `t` from 0 to 1 (de Casteljau's polynomial form). */
+function along(points: readonly number[], t: number): [number, number] {
+  const [x0 = 0, y0 = 0, x1 = 0, y1 = 0, x2 = 0, y2 = 0, x3 = 0, y3 = 0] = points;
+  const u = 1 - t;
+  const [a, b, c, d] = [u * u * u, 3 * u * u * t, 3 * u * t * t, t * t * t];
+  return [a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3];
+}

@@ -1,0 +1,147 @@
+// A wire: its width is the share of tokens, its label says now and target. Cutting it is one click on the label.
+
+import { BaseEdge, type Edge, EdgeLabelRenderer, type EdgeProps, getBezierPath } from "@xyflow/react";
+import { memo, useContext, useEffect } from "react";
+import { Icon } from "../design/parts";
+import { usePrediction } from "../editor/Consequence";
+import { connect } from "../logic/acts";
+import { compact, percent, rate } from "../logic/format";
+import { targets } from "../logic/shares";
+import { endpointOf } from "../logic/structure";
+import { dotsOf, errorPart, labelOf, travelSeconds, widthOf } from "../logic/wires";
+import { useEditor, useEndpointNumbers, useNumbers, useStructure, useUi } from "../state/context";
+import { PathsContext } from "./Dots";
+
+type Props = EdgeProps<Edge<{ endpointId: number | null; draining: boolean }>>;
+
+export const Wire = memo(function Wire(props: Props) {
+  const [path] = getBezierPath(props);
+  const id = props.data?.endpointId ?? 0;
+  const numbers = useEndpointNumbers(id);
+  const draining = props.data?.draining ?? false;
+  const stuck = !draining && numbers !== undefined && !numbers.eligible && numbers.reason !== "full";
+  usePath(props.id, path, id, draining);
+  const part = (numbers?.share_percent ?? 0) / 100;
+  const kind = draining ? "draining" : stuck ? "stuck" : "flowing";
+  return (
+    <>
+      <BaseEdge
+        id={props.id}
+        path={path}
+        interactionWidth={24}
+        className={`wire ${kind}${props.selected ? " selected" : ""}`}
+        style={{ strokeWidth: draining ? 3 : widthOf(part) }}
+      />
+      <WireLabel id={id} draining={draining} selected={props.selected ?? false} {...labelPlace(props)} />
+    </>
+  );
+});
+
+/** Two thirds along, where the wires of the star have come apart. */
+function labelPlace({ sourceX, sourceY, targetX, targetY }: Props): { x: number; y: number } {
+  return { x: targetX - Math.max(96, (targetX - sourceX) * 0.3), y: targetY - (targetY - sourceY) * 0.14 };
+}
+
+function WireLabel({
+  id,
+  draining,
+  selected,
+  x,
+  y,
+}: {
+  id: number;
+  draining: boolean;
+  selected: boolean;
+  x: number;
+  y: number;
+}) {
+  const editor = useEditor();
+  const structure = useStructure();
+  const numbers = useEndpointNumbers(id);
+  const preview = useUi((state) => state.preview);
+  const prediction = usePrediction(preview);
+  const endpoint = endpointOf(structure, id);
+  if (!endpoint) return null;
+  const label = labelOf(endpoint, numbers, structure, targets(structure).get(id));
+  const predicted = prediction?.shares.get(id);
+  const flows = numbers !== undefined && numbers.tokens_per_second > 0;
+  const cutting = connect([id], false);
+  const consider = (on: boolean) => {
+    if (!editor.ui.getState().dialog) editor.ui.setState({ preview: on ? cutting : null });
+  };
+  return (
+    <EdgeLabelRenderer>
+      <div
+        className={`wire-label nodrag nopan${selected ? " selected" : ""}`}
+        style={{ transform: `translate(-50%, -50%) translate(${x}px, ${y}px)` }}
+        data-testid={`wire-label-${id}`}
+      >
+        {draining ? (
+          <span className="tone-busy">draining {numbers?.inflight ?? 0}</span>
+        ) : (
+          <span>
+            <strong>{label.actual}</strong>
+            {preview && prediction ? (
+              <span className="predicted"> → {percent(Math.round((predicted ?? 0) * 10) / 10)}</span>
+            ) : (
+              label.target && <span className="muted"> → {label.target}</span>
+            )}
+          </span>
+        )}
+        {flows && !draining && (
+          <span className="small muted wire-rates">
+            {compact(numbers.tokens_per_second)} tok/s · {rate(numbers.requests_per_second)} req/s
+          </span>
+        )}
+        {!draining && (
+          <button
+            type="button"
+            className="wire-cut"
+            aria-label={`Cut the wire to ${endpoint.name}`}
+            title="Cut the wire"
+            tabIndex={-1}
+            onPointerEnter={() => consider(true)}
+            onPointerLeave={() => consider(false)}
+            onClick={() => {
+              editor.ui.setState({ preview: null });
+              editor.submit(cutting).catch((error) => editor.complain(error));
+            }}
+          >
+            <Icon name="cross" />
+          </button>
+        )}
+      </div>
+    </EdgeLabelRenderer>
+  );
+}
+
+/** Tells the dots where this wire runs, and how much runs on it. */
+function usePath(wireId: string, path: string, endpointId: number, draining: boolean): void {
+  const paths = useContext(PathsContext);
+  const numbers = useEndpointNumbers(endpointId);
+  useEffect(() => {
+    const points = path.match(/-?[\d.]+/g)?.map(Number) ?? [];
+    if (points.length !== 8 || !numbers || draining) {
+      paths.delete(wireId);
+      return;
+    }
+    paths.set(wireId, {
+      points,
+      dots: dotsOf(numbers.requests_per_second),
+      seconds: travelSeconds(numbers.ttfb_seconds),
+      errors: errorPart(numbers),
+    });
+    return () => void paths.delete(wireId);
+  }, [paths, wireId, path, numbers, draining]);
+}
+
+export const ClientWire = memo(function ClientWire(props: Props) {
+  const [path] = getBezierPath(props);
+  const key = props.source.replace(/^client-/, "");
+  const total = useNumbers((state) => state.numbers.totals.tokens_per_second);
+  const own = useNumbers((state) => state.clientRates.get(key));
+  const part = own === undefined ? 1 : total > 0 ? own / total : 0;
+  return (
+    <BaseEdge id={props.id} path={path} className="wire client-wire" style={{ strokeWidth: widthOf(part) * 0.7 }} />
+  );
+});

@@ -1,0 +1,230 @@
+// Everything an operator can do to the routing, as values: what to send, what it touches, what comes of it, how to say
+// it. One act is one request and one revision.
+
+import type { Call } from "../api/client";
+import type { Conflict, EndpointFields, EndpointNumbers } from "../api/types";
+import { count } from "./format";
+import { modeOf } from "./modes";
+import { type EndpointConfig, endpointOf, receivers, type Structure } from "./structure";
+
+export type Changes = Partial<EndpointFields> & { api_key?: string };
+export type NewEndpoint = Changes & Pick<EndpointFields, "name" | "base_url">;
+
+export interface Update {
+  id: number;
+  fields: Changes;
+}
+
+export type Act =
+  | { kind: "create"; endpoints: NewEndpoint[] }
+  | { kind: "change"; updates: Update[] }
+  | { kind: "delete"; ids: number[] }
+  | { kind: "mode"; mode: string }
+  | { kind: "revert"; number: number; says?: string }
+  | { kind: "restore"; number: number };
+
+export function connect(ids: readonly number[], connected: boolean): Act {
+  return { kind: "change", updates: ids.map((id) => ({ id, fields: { connected } })) };
+}
+
+/** The request that carries it out. `revision`: what the operator has seen; null: whatever is there. */
+export function callOf(act: Act, revision: number | null): Call {
+  const ifMatch = revision;
+  switch (act.kind) {
+    case "create":
+      return { method: "POST", path: "/endpoints", body: act.endpoints, ifMatch };
+    case "change":
+      return { method: "PATCH", path: "/endpoints", body: act.updates, ifMatch };
+    case "delete":
+      return { method: "DELETE", path: "/endpoints", body: act.ids, ifMatch };
+    case "mode":
+      return { method: "PATCH", path: "/routing", body: { routing_mode: act.mode }, ifMatch };
+    case "revert":
+      // The server itself refuses where a field has changed since.
+      return { method: "POST", path: `/revisions/${act.number}/revert` };
+    case "restore":
+      return { method: "POST", path: `/revisions/${act.number}/restore`, ifMatch };
+  }
+}
+
+/** What it would overwrite, by the names a Conflict uses. */
+export function touches(act: Act): string[] {
+  switch (act.kind) {
+    case "create":
+    case "revert":
+      return [];
+    case "change":
+      return act.updates.flatMap(({ id, fields }) => [
+        `endpoints.${id}`,
+        ...Object.keys(fields).map((name) => `endpoints.${id}.${name}`),
+      ]);
+    case "delete":
+      return act.ids.map((id) => `endpoints.${id}`);
+    case "mode":
+      return ["routing_mode"];
+    case "restore":
+      return ["*"];
+  }
+}
+
+/** Which of the changes made meanwhile this act would overwrite. An unknown past may hold anything. */
+export function clashes(act: Act, conflict: Conflict): string[] {
+  const mine = touches(act);
+  const theirs = Object.keys(conflict.changed);
+  if (!mine.length) return [];
+  if (!theirs.length) return ["*"];
+  if (mine.includes("*")) return theirs;
+  if (act.kind === "delete") {
+    return theirs.filter((name) => mine.some((each) => name === each || name.startsWith(`${each}.`)));
+  }
+  return theirs.filter((name) => mine.includes(name));
+}
+
+/** The structure as it would be. What only the server knows (new ids, what a revert does) is left as it is. */
+export function applied(act: Act, structure: Structure): Structure {
+  switch (act.kind) {
+    case "change": {
+      const byId = new Map(act.updates.map((each) => [each.id, each.fields]));
+      return {
+        ...structure,
+        endpoints: structure.endpoints.map((each) => {
+          const fields = byId.get(each.id);
+          if (!fields) return each;
+          const { api_key: _key, ...shown } = fields;
+          return { ...each, ...shown };
+        }),
+      };
+    }
+    case "delete":
+      return { ...structure, endpoints: structure.endpoints.filter((each) => !act.ids.includes(each.id)) };
+    case "mode":
+      return { ...structure, mode: act.mode };
+    default:
+      return structure;
+  }
+}
+
+/** In the words of a toast, of the past: "gpu-1 connected". */
+export function saying(act: Act, before: Structure): string {
+  const names = (ids: number[]) => named(ids, before);
+  switch (act.kind) {
+    case "create":
+      return `${act.endpoints.length === 1 ? act.endpoints[0]?.name : count(act.endpoints.length, "endpoint")} added`;
+    case "delete":
+      return `${names(act.ids)} deleted`;
+    case "mode":
+      return `Mode is ${modeOf(act.mode).label}`;
+    case "revert":
+      return act.says ?? `Change ${act.number} taken back`;
+    case "restore":
+      return `Back to revision ${act.number}`;
+    case "change":
+      return changeInWords(act.updates, names);
+  }
+}
+
+function changeInWords(updates: Update[], names: (ids: number[]) => string): string {
+  const who = names(updates.map((each) => each.id));
+  const fields = new Set(updates.flatMap((each) => Object.keys(each.fields)));
+  const first = updates[0]?.fields ?? {};
+  if (fields.size === 1 && fields.has("connected")) {
+    return `${who} ${first.connected ? "connected" : "disconnected"}`;
+  }
+  if (fields.size === 1 && fields.has("enabled")) return `${who} ${first.enabled ? "enabled" : "disabled"}`;
+  if (fields.size === 1 && fields.has("token_quota_percent")) {
+    return updates.length === 1 ? `Quota of ${who} is ${first.token_quota_percent} %` : "Quotas changed";
+  }
+  if (fields.size === 1 && fields.has("priority_order")) return "Ranks changed";
+  return `${who} changed`;
+}
+
+/** "gpu-1", "gpu-1 and gpu-2", "5 endpoints". */
+export function named(ids: readonly number[], structure: Structure): string {
+  const found = ids.map((id) => endpointOf(structure, id)?.name ?? `endpoint ${id}`);
+  if (found.length === 1) return found[0] ?? "";
+  if (found.length === 2) return `${found[0]} and ${found[1]}`;
+  return count(found.length, "endpoint");
+}
+
+export interface Question {
+  title: string;
+  text: string;
+  confirm: string;
+  danger: boolean;
+}
+
+/** What has to be asked before it is done; null: do it, there is Undo. */
+export function questionBefore(
+  act: Act,
+  structure: Structure,
+  numbers: ReadonlyMap<number, EndpointNumbers>,
+): Question | null {
+  if (act.kind === "delete") return questionOfDelete(act.ids, structure, numbers);
+  if (act.kind === "change") return questionOfChange(act.updates, structure);
+  return null;
+}
+
+function questionOfDelete(
+  ids: number[],
+  structure: Structure,
+  numbers: ReadonlyMap<number, EndpointNumbers>,
+): Question | null {
+  const inflight = ids.reduce((sum, id) => sum + (numbers.get(id)?.inflight ?? 0), 0);
+  const who = named(ids, structure);
+  if (leavesNobody({ kind: "delete", ids }, structure)) {
+    return {
+      title: `Delete ${who}?`,
+      text: "No endpoint receives traffic then: clients get 503.",
+      confirm: "Delete",
+      danger: true,
+    };
+  }
+  if (!inflight) return null;
+  return {
+    title: `Delete ${who}?`,
+    text: `${count(inflight, "request")} in flight will finish; nothing new goes there.`,
+    confirm: "Delete",
+    danger: true,
+  };
+}
+
+function questionOfChange(updates: Update[], structure: Structure): Question | null {
+  const act: Act = { kind: "change", updates };
+  if (leavesNobody(act, structure)) {
+    return {
+      title: "Disconnect the last endpoint?",
+      text: "No endpoint receives traffic then: clients get 503.",
+      confirm: "Disconnect",
+      danger: true,
+    };
+  }
+  for (const { id, fields } of updates) {
+    const endpoint = endpointOf(structure, id);
+    if (!endpoint) continue;
+    if (fields.verify_tls === false && endpoint.verify_tls) {
+      return {
+        title: `Stop verifying the certificate of ${endpoint.name}?`,
+        text: "Anyone on the way could then read the traffic and the key.",
+        confirm: "Do not verify",
+        danger: true,
+      };
+    }
+    if (endpoint.connected && changesAddress(fields, endpoint)) {
+      return {
+        title: `Change where ${endpoint.name} points?`,
+        text: "It is connected: new requests go there at once, with the key you gave.",
+        confirm: "Change",
+        danger: false,
+      };
+    }
+  }
+  return null;
+}
+
+function changesAddress(fields: Changes, endpoint: EndpointConfig): boolean {
+  return (fields.base_url !== undefined && fields.base_url !== endpoint.base_url) || fields.api_key !== undefined;
+}
+
+function leavesNobody(act: Act, structure: Structure): boolean {
+  return receivers(structure).length > 0 && receivers(applied(act, structure)).length === 0;
+}

@@ -1,0 +1,3 @@
+export function Charts() {
+  return <p className="empty">Charts</p>;
+}

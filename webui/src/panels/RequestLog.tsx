@@ -1,0 +1,3 @@
+export function RequestLog() {
+  return <p className="empty">RequestLog</p>;
+}

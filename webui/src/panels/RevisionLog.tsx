@@ -1,0 +1,3 @@
+export function RevisionLog() {
+  return <p className="empty">RevisionLog</p>;
+}

@@ -1,0 +1,3 @@
+export function SettingsOverview() {
+  return <p className="empty">SettingsOverview</p>;
+}

@@ -1,0 +1,332 @@
+// The editor without its views: session, live state, and the three channels of saving. Routing acts go one by one with
+// the revision they were made at; places go together after a pause; numbers only come.
+
+import { type AdminClient, ApiProblem } from "../api/client";
+import { type Link, LiveState } from "../api/live";
+import type { SessionView, State } from "../api/types";
+import { type Act, callOf, clashes, questionBefore, saying } from "../logic/acts";
+import { describeClash } from "../logic/clash";
+import type { Place, Places } from "../logic/layout";
+import { numbersOf, type Structure, structureOf } from "../logic/structure";
+import { createFlowStore, setMoves, setPending, takeServer } from "./flow";
+import { createNumbersStore, Ticker } from "./numbers";
+import { createSessionStore } from "./session";
+import { createUiStore, type Theme, type Toast } from "./ui";
+
+const LAYOUT_PAUSE_MILLISECONDS = 500;
+const TOAST_MILLISECONDS = 7000;
+const MOST_HISTORY = 200;
+
+type HistoryEntry =
+  | { kind: "revision"; number: number; text: string }
+  | { kind: "layout"; before: Places; after: Places };
+
+export interface SubmitOptions {
+  /** The revision the operator had seen when the act began; default: the newest known. */
+  base?: number;
+  /** Do it without asking, because it was asked already. */
+  asked?: boolean;
+  /** The toast's text; empty: no toast. */
+  says?: string;
+}
+
+export class Editor {
+  readonly client: AdminClient;
+  readonly flow = createFlowStore();
+  readonly numbers = createNumbersStore();
+  readonly session = createSessionStore();
+  readonly ui;
+  readonly live: LiveState;
+  private readonly ticker = new Ticker(this.numbers);
+  private queue: Promise<unknown> = Promise.resolve();
+  private past: HistoryEntry[] = [];
+  private future: HistoryEntry[] = [];
+  private layoutTimer: ReturnType<typeof setTimeout> | undefined;
+  private toasts = 0;
+
+  constructor(client: AdminClient, theme: Theme) {
+    this.client = client;
+    this.ui = createUiStore(theme);
+    this.live = new LiveState({
+      client,
+      onState: (state) => this.take(state),
+      onLink: (link: Link) => this.session.setState({ link }),
+    });
+    client.onSignedOut = () => this.signedOut();
+  }
+
+  // -- session ------------------------------------------------------------------------------------------------------
+
+  /** Who is this browser? Then the live state begins, or the login is shown. */
+  async begin(): Promise<void> {
+    try {
+      const session = await this.client.get<SessionView>("/session");
+      this.signedIn(session);
+    } catch (error) {
+      if (error instanceof ApiProblem && error.status === 401) return;
+      // Not reached: the live state counts down and tries again; a 401 then leads to the login.
+      this.session.setState({ phase: "ready" });
+      this.live.start();
+    }
+  }
+
+  /** Raises ApiProblem: 401 for a wrong token. */
+  async login(token: string): Promise<void> {
+    this.signedIn(await this.client.post<SessionView>("/session", { token }));
+  }
+
+  async logout(): Promise<void> {
+    await this.client.send({ method: "DELETE", path: "/session" });
+    location.reload();
+  }
+
+  private signedIn(session: SessionView): void {
+    this.client.csrfToken = session.csrf_token;
+    this.session.setState({ phase: "ready" });
+    this.live.stop();
+    this.live.start();
+  }
+
+  private signedOut(): void {
+    this.live.stop();
+    this.session.setState({ phase: "signedOut" });
+  }
+
+  // -- state --------------------------------------------------------------------------------------------------------
+
+  private take(state: State): void {
+    // After a restart of the server the session may have gone on with another secret only if the token changed.
+    if (this.client.csrfToken === null) void this.renewSession();
+    const numbers = numbersOf(state);
+    takeServer(this.flow, structureOf(state), numbers);
+    this.ticker.take(numbers, Date.now());
+  }
+
+  private async renewSession(): Promise<void> {
+    const session = await this.client.get<SessionView>("/session").catch(() => null);
+    if (session) this.client.csrfToken = session.csrf_token;
+  }
+
+  get structure(): Structure {
+    const { view } = this.flow.getState();
+    if (!view) throw new Error("there is no state yet");
+    return view;
+  }
+
+  get revision(): number {
+    return this.flow.getState().server?.revision ?? 0;
+  }
+
+  // -- routing: one act, one request, one revision --------------------------------------------------------------------
+
+  /** Carry it out, asking first where that is due. Resolves to whether it was done; problems of fields are raised. */
+  async submit(act: Act, options: SubmitOptions = {}): Promise<boolean> {
+    if (act.kind === "change" && !act.updates.length) return true;
+    const question = options.asked
+      ? null
+      : questionBefore(act, this.structure, this.numbers.getState().numbers.endpoints);
+    if (question && !(await this.ask(question))) return false;
+    const before = this.structure;
+    const done = await this.enqueue(act, options.base);
+    if (!done) return false;
+    const text = options.says ?? saying(act, before);
+    if (done.revision > done.seen) this.remember({ kind: "revision", number: done.revision, text });
+    if (text) this.toast({ tone: "plain", text, action: { label: "Undo", run: () => void this.undo() } });
+    return true;
+  }
+
+  ask(question: import("../logic/acts").Question): Promise<boolean> {
+    return new Promise((resolve) => {
+      const decide = (yes: boolean) => {
+        this.ui.setState({ dialog: null });
+        resolve(yes);
+      };
+      this.ui.setState({ dialog: { kind: "ask", question, decide } });
+    });
+  }
+
+  /** Saves are serialised; the view shows each at once. */
+  private enqueue(act: Act, base?: number): Promise<{ revision: number; seen: number } | null> {
+    setPending(this.flow, [...this.flow.getState().pending, act]);
+    this.flow.setState({ saving: "saving" });
+    const turn = this.queue.then(() => this.save(act, base ?? this.revision));
+    this.queue = turn.catch(() => undefined);
+    return turn
+      .catch((error: unknown) => {
+        this.flow.setState({ saving: "failed" });
+        throw error;
+      })
+      .finally(() => {
+        const pending = this.flow.getState().pending.filter((each) => each !== act);
+        setPending(this.flow, pending);
+        if (!pending.length && this.flow.getState().saving === "saving") this.flow.setState({ saving: "saved" });
+      });
+  }
+
+  private async save(act: Act, seen: number): Promise<{ revision: number; seen: number } | null> {
+    let revision = Math.max(seen, 0);
+    for (;;) {
+      try {
+        const answer = await this.client.send(callOf(act, revision));
+        await this.refresh();
+        return { revision: answer.revision ?? this.revision, seen: revision };
+      } catch (error) {
+        if (!(error instanceof ApiProblem) || !error.conflict) throw error;
+        const conflict = error.conflict;
+        this.take(conflict.state);
+        const both = clashes(act, conflict);
+        if (both.length && !(await this.decide(act, both, error))) return null;
+        if (!both.length) this.toast({ tone: "plain", text: "Merged with what another operator changed meanwhile." });
+        revision = conflict.revision;
+      }
+    }
+  }
+
+  private decide(act: Act, both: string[], problem: ApiProblem): Promise<boolean> {
+    const conflict = problem.conflict;
+    if (!conflict) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      const fields = both.map((name) => describeClash(name, act, conflict));
+      const decide = (choice: "mine" | "theirs") => {
+        this.ui.setState({ dialog: null });
+        resolve(choice === "mine");
+      };
+      this.ui.setState({ dialog: { kind: "conflict", choice: { act, fields, decide } } });
+    });
+  }
+
+  async refresh(): Promise<void> {
+    this.take(await this.client.get<State>("/state"));
+  }
+
+  // -- history --------------------------------------------------------------------------------------------------------
+
+  get canUndo(): boolean {
+    return this.past.length > 0;
+  }
+
+  get canRedo(): boolean {
+    return this.future.length > 0;
+  }
+
+  private remember(entry: HistoryEntry): void {
+    this.past = [...this.past, entry].slice(-MOST_HISTORY);
+    this.future = [];
+    this.session.setState({ canUndo: true, canRedo: false });
+  }
+
+  async undo(): Promise<void> {
+    const entry = this.past.pop();
+    if (entry) await this.travel(entry, this.future, "undo");
+  }
+
+  async redo(): Promise<void> {
+    const entry = this.future.pop();
+    if (entry) await this.travel(entry, this.past, "redo");
+  }
+
+  /** Undo takes a revision back, redo takes that back: the server refuses where somebody changed the same since. */
+  private async travel(entry: HistoryEntry, to: HistoryEntry[], way: "undo" | "redo"): Promise<void> {
+    try {
+      if (entry.kind === "layout") {
+        this.place(way === "undo" ? entry.before : entry.after);
+        to.push(entry);
+        this.announce(way === "undo" ? "Move undone" : "Move redone");
+      } else {
+        const done = await this.enqueue({ kind: "revert", number: entry.number });
+        if (done) to.push({ kind: "revision", number: done.revision, text: entry.text });
+        this.toast({ tone: "plain", text: `${way === "undo" ? "Undone" : "Redone"}: ${entry.text}` });
+      }
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      this.toast({ tone: "bad", text: `Cannot ${way} "${entry.kind === "layout" ? "move" : entry.text}": ${why}` });
+      if (error instanceof ApiProblem && error.unreachable) (way === "undo" ? this.past : this.future).push(entry);
+      this.flow.setState({ saving: "saved" });
+    } finally {
+      this.session.setState({ canUndo: this.canUndo, canRedo: this.canRedo });
+    }
+  }
+
+  // -- layout: together, after a pause, the last one wins ---------------------------------------------------------------
+
+  /** Nodes were moved by the operator: saved soon, and undone like any act. */
+  move(after: Places): void {
+    const before = this.placesOf(Object.keys(after));
+    this.place(after);
+    this.remember({ kind: "layout", before, after });
+  }
+
+  private place(places: Places): void {
+    setMoves(this.flow, { ...this.flow.getState().moves, ...places });
+    clearTimeout(this.layoutTimer);
+    this.layoutTimer = setTimeout(() => void this.saveLayout(), LAYOUT_PAUSE_MILLISECONDS);
+  }
+
+  private placesOf(ids: string[]): Places {
+    const { incoming, endpoints, clients } = this.structure;
+    const places: Places = { incoming };
+    for (const each of endpoints) places[`endpoint-${each.id}`] = { x: each.pos_x, y: each.pos_y };
+    for (const each of clients) places[`client-${each.key}`] = { x: each.x, y: each.y };
+    return Object.fromEntries(ids.flatMap((id) => (places[id] ? [[id, places[id] as Place]] : [])));
+  }
+
+  /** At once, for instance because the page is being left. */
+  async saveLayout(): Promise<void> {
+    clearTimeout(this.layoutTimer);
+    const moves = this.flow.getState().moves;
+    if (!Object.keys(moves).length) return;
+    try {
+      await this.client.send({ method: "PATCH", path: "/layout", body: layoutBody(moves) });
+      await this.refresh();
+      const left = Object.entries(this.flow.getState().moves).filter(([id, place]) => moves[id] !== place);
+      setMoves(this.flow, Object.fromEntries(left));
+    } catch (error) {
+      if (error instanceof ApiProblem && error.unreachable) {
+        this.layoutTimer = setTimeout(() => void this.saveLayout(), 4 * LAYOUT_PAUSE_MILLISECONDS);
+      } else if (error instanceof ApiProblem && error.status !== 401) {
+        setMoves(this.flow, {});
+        this.toast({ tone: "bad", text: `The layout was not saved: ${error.message}` });
+      }
+    }
+  }
+
+  // -- words ----------------------------------------------------------------------------------------------------------
+
+  toast(toast: Omit<Toast, "id">): void {
+    this.toasts += 1;
+    const id = this.toasts;
+    const { toasts } = this.ui.getState();
+    this.ui.setState({ toasts: [...toasts, { ...toast, id }].slice(-4), announcement: toast.text });
+    setTimeout(() => this.dismiss(id), TOAST_MILLISECONDS);
+  }
+
+  dismiss(id: number): void {
+    this.ui.setState({ toasts: this.ui.getState().toasts.filter((each) => each.id !== id) });
+  }
+
+  announce(text: string): void {
+    this.ui.setState({ announcement: text });
+  }
+
+  /** Say what went wrong with something that has no form of its own. */
+  complain(error: unknown): void {
+    if (error instanceof ApiProblem && error.status === 401) return;
+    this.flow.setState({ saving: "saved" });
+    this.toast({ tone: "bad", text: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+function layoutBody(moves: Places): object {
+  const of = (prefix: string) =>
+    Object.fromEntries(
+      Object.entries(moves).flatMap(([id, place]) => {
+        const match = new RegExp(`^${prefix}-(\\d+)$`).exec(id);
+        return match ? [[match[1], place]] : [];
+      }),
+    );
+  return {
+    endpoints: of("endpoint"),
+    tokens: of("client"),
+    ...(moves.incoming ? { incoming: moves.incoming } : {}),
+  };
+}
