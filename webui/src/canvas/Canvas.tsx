@@ -113,7 +113,6 @@ function Flow() {
           zoomOnDoubleClick={false}
           nodeDragThreshold={3}
           elevateEdgesOnSelect
-          proOptions={{ hideAttribution: true }}
         >
           <Background variant={BackgroundVariant.Dots} gap={GRID} size={1.4} color="var(--canvas-dot)" />
           <Dots />

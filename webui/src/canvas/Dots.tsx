@@ -3,11 +3,11 @@
 
 import { useReactFlow } from "@xyflow/react";
 import { createContext, useContext, useEffect, useRef } from "react";
+import { along, type Curve } from "../logic/curve";
 import { useEditor } from "../state/context";
 
 export interface WirePath {
-  /** Of a cubic curve: start, two controls, end; x and y in turn. */
-  points: number[];
+  curve: Curve;
   dots: number;
   /** From end to end. */
   seconds: number;
@@ -74,11 +74,11 @@ function drawAll(pen: CanvasRenderingContext2D, paths: WirePaths, now: number, g
   const wrong: [number, number][] = [];
   pen.fillStyle = good;
   pen.beginPath();
-  for (const { points, dots, seconds, errors } of paths.values()) {
+  for (const { curve, dots, seconds, errors } of paths.values()) {
     const failing = errors > 0 ? Math.max(1, Math.round(errors * dots)) : 0;
     for (let place = 0; place < dots; place += 1) {
       const at = (now / seconds + place / dots) % 1;
-      const [x, y] = along(points, at);
+      const [x, y] = along(curve, at);
       if (place < failing) wrong.push([x, y]);
       else {
         pen.moveTo(x + 3, y);
@@ -97,12 +97,4 @@ function drawAll(pen: CanvasRenderingContext2D, paths: WirePaths, now: number, g
     pen.closePath();
   }
   pen.fill();
-}
-
-/** The point of a cubic Bézier curve at `t` from 0 to 1 (de Casteljau's polynomial form). */
-function along(points: readonly number[], t: number): [number, number] {
-  const [x0 = 0, y0 = 0, x1 = 0, y1 = 0, x2 = 0, y2 = 0, x3 = 0, y3 = 0] = points;
-  const u = 1 - t;
-  const [a, b, c, d] = [u * u * u, 3 * u * u * t, 3 * u * t * t, t * t * t];
-  return [a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3];
 }

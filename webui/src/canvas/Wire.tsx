@@ -5,6 +5,7 @@ import { memo, useContext, useEffect } from "react";
 import { Icon } from "../design/parts";
 import { usePrediction } from "../editor/Consequence";
 import { connect } from "../logic/acts";
+import { along, curveOf } from "../logic/curve";
 import { compact, percent, rate } from "../logic/format";
 import { targets } from "../logic/shares";
 import { endpointOf } from "../logic/structure";
@@ -12,16 +13,22 @@ import { dotsOf, errorPart, labelOf, travelSeconds, widthOf } from "../logic/wir
 import { useEditor, useEndpointNumbers, useNumbers, useStructure, useUi } from "../state/context";
 import { PathsContext } from "./Dots";
 
+const HANDLE = 28;
+/** Where the wires of the star have come apart. */
+const LABEL_AT = 0.7;
+
 type Props = EdgeProps<Edge<{ endpointId: number | null; draining: boolean }>>;
 
 export const Wire = memo(function Wire(props: Props) {
-  const [path] = getBezierPath(props);
+  const [path] = getBezierPath(ends(props));
   const id = props.data?.endpointId ?? 0;
   const numbers = useEndpointNumbers(id);
   const draining = props.data?.draining ?? false;
   const stuck = !draining && numbers !== undefined && !numbers.eligible && numbers.reason !== "full";
   usePath(props.id, path, id, draining);
   const part = (numbers?.share_percent ?? 0) / 100;
+  const curve = curveOf(path);
+  const [x, y] = curve ? along(curve, LABEL_AT) : [props.targetX, props.targetY];
   const kind = draining ? "draining" : stuck ? "stuck" : "flowing";
   return (
     <>
@@ -32,14 +39,14 @@ export const Wire = memo(function Wire(props: Props) {
         className={`wire ${kind}${props.selected ? " selected" : ""}`}
         style={{ strokeWidth: draining ? 3 : widthOf(part) }}
       />
-      <WireLabel id={id} draining={draining} selected={props.selected ?? false} {...labelPlace(props)} />
+      <WireLabel id={id} draining={draining} selected={props.selected ?? false} x={x} y={y} />
     </>
   );
 });
 
-/** Two thirds along, where the wires of the star have come apart. */
-function labelPlace({ sourceX, sourceY, targetX, targetY }: Props): { x: number; y: number } {
-  return { x: targetX - Math.max(96, (targetX - sourceX) * 0.3), y: targetY - (targetY - sourceY) * 0.14 };
+/** Handles are wider than the ring they show: wires run from middle to middle. */
+function ends(props: Props): Props {
+  return { ...props, sourceX: props.sourceX - HANDLE / 2, targetX: props.targetX + HANDLE / 2 };
 }
 
 function WireLabel({
@@ -120,13 +127,13 @@ function usePath(wireId: string, path: string, endpointId: number, draining: boo
   const paths = useContext(PathsContext);
   const numbers = useEndpointNumbers(endpointId);
   useEffect(() => {
-    const points = path.match(/-?[\d.]+/g)?.map(Number) ?? [];
-    if (points.length !== 8 || !numbers || draining) {
+    const curve = curveOf(path);
+    if (!curve || !numbers || draining) {
       paths.delete(wireId);
       return;
     }
     paths.set(wireId, {
-      points,
+      curve,
       dots: dotsOf(numbers.requests_per_second),
       seconds: travelSeconds(numbers.ttfb_seconds),
       errors: errorPart(numbers),

@@ -43,7 +43,7 @@ export const ClientNode = memo(function ClientNode({ id, data }: Props) {
   const own = useNumbers((state) => (client ? (state.clientRates.get(client.key) ?? 0) : 0));
   const cursor = useUi((state) => state.cursor === id);
   const name = client?.name ?? "anyone";
-  const what = client ? "client token" : "no token needed";
+  const what = client ? "client token" : "open to all";
   return (
     <div
       id={`node-${id}`}

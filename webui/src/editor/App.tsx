@@ -14,6 +14,7 @@ import { EmptyState } from "./EmptyState";
 import { KpiStrip } from "./KpiStrip";
 import { useKeys } from "./keys";
 import { Login } from "./Login";
+import { useNews } from "./news";
 import { QuotaBar } from "./QuotaBar";
 import { Toasts } from "./Toasts";
 import { TopBar } from "./TopBar";
@@ -42,15 +43,17 @@ function Waiting() {
 function Workspace() {
   const editor = useEditor();
   useKeys();
+  useNews();
   useEffect(() => {
     const flush = () => void editor.saveLayout();
     addEventListener("pagehide", flush);
     return () => removeEventListener("pagehide", flush);
   }, [editor]);
   const view = useUi((state) => state.view);
+  const stale = useSession((state) => state.link.kind === "offline");
   const inspecting = useUi((state) => state.inspecting && selectedEndpoints(state.selection).length > 0);
   return (
-    <div className="workspace" data-inspecting={inspecting}>
+    <div className="workspace" data-inspecting={inspecting} data-stale={stale}>
       <TopBar />
       <Banner />
       <main className="stage" aria-label={view === "canvas" ? "Flow editor" : "Endpoints"}>

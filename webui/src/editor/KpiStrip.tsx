@@ -11,7 +11,7 @@ export function KpiStrip() {
     <section className="kpis" aria-label="Now">
       <Kpi value={compact(totals.tokens_per_second)} label="tokens / s" title="Input and output, mean of 60 s" />
       <Kpi value={compact(totals.requests_per_second)} label="requests / s" title="Mean of 60 s" />
-      <Kpi value={compact(totals.total_inflight)} label="in flight" title="Requests under way now" />
+      <Kpi value={totals.total_inflight.toLocaleString("en")} label="in flight" title="Requests under way now" />
       <Kpi value={duration(firstByte(numbers))} label="first byte" title="Mean over the requests of 60 s" />
       <Kpi
         value={duration(totals.overheadSeconds)}

@@ -1,11 +1,11 @@
 // The live numbers, apart from the graph: a tick changes this store and nothing else.
 
 import { createStore } from "zustand/vanilla";
-import type { EndpointNumbers } from "../api/types";
 import type { Numbers } from "../logic/structure";
 
 /** Points of a sparkline: one a tick. */
-export const SPARK_POINTS = 60;
+export const SPARK_POINTS = 90;
+const SPARK_WINDOW_TICKS = 6;
 const CLIENT_WINDOW_TICKS = 30;
 
 export interface NumbersState {
@@ -47,15 +47,17 @@ export function createNumbersStore() {
   }));
 }
 
-interface ClientTick {
+/** Totals at one moment: rates over any window are the difference of two. */
+interface Tick {
   at: number;
-  tokens: ReadonlyMap<string, number>;
+  endpoints: ReadonlyMap<number, number>;
+  clients: ReadonlyMap<string, number>;
 }
 
 /** Puts ticks into the store; remembers what rates are made of. */
 export class Ticker {
   private readonly store: NumbersStore;
-  private readonly ticks: ClientTick[] = [];
+  private readonly ticks: Tick[] = [];
 
   constructor(store: NumbersStore) {
     this.store = store;
@@ -64,36 +66,52 @@ export class Ticker {
   take(numbers: Numbers, now: number): void {
     const { sparks, frozen } = this.store.getState();
     if (frozen) return;
+    const tick = tickOf(numbers, now);
+    // Two answers within a moment, for instance after an act: too short a time to make a rate of.
+    const newest = this.ticks.at(-1);
+    if (!newest || now - newest.at > 500) this.ticks.push(tick);
+    if (this.ticks.length > CLIENT_WINDOW_TICKS) this.ticks.shift();
+    const recent = this.ticks.at(-SPARK_WINDOW_TICKS) ?? this.ticks[0];
     this.store.setState({
       numbers,
       at: now,
-      sparks: extended(sparks, numbers.endpoints),
-      clientRates: this.clientRates(numbers, now),
+      sparks: extended(sparks, rates(recent?.endpoints, tick.endpoints, now - (recent?.at ?? now))),
+      clientRates: rates(this.ticks[0]?.clients, tick.clients, now - (this.ticks[0]?.at ?? now)),
     });
   }
+}
 
-  private clientRates(numbers: Numbers, now: number): ReadonlyMap<string, number> {
-    const tokens = new Map([...numbers.clients].map(([key, each]) => [key, each.tokens]));
-    this.ticks.push({ at: now, tokens });
-    if (this.ticks.length > CLIENT_WINDOW_TICKS) this.ticks.shift();
-    const oldest = this.ticks[0];
-    const seconds = oldest ? (now - oldest.at) / 1000 : 0;
-    return new Map(
-      [...tokens].map(([key, total]) => {
-        const grown = total - (oldest?.tokens.get(key) ?? total);
-        return [key, seconds > 0 ? Math.max(0, grown / seconds) : 0];
-      }),
-    );
-  }
+function tickOf(numbers: Numbers, at: number): Tick {
+  return {
+    at,
+    endpoints: new Map(
+      [...numbers.endpoints].map(([id, each]) => [id, each.prompt_tokens_total + each.completion_tokens_total]),
+    ),
+    clients: new Map([...numbers.clients].map(([key, each]) => [key, each.tokens])),
+  };
+}
+
+/** Per second. What began again at zero did not go backwards. */
+function rates<K>(
+  before: ReadonlyMap<K, number> | undefined,
+  after: ReadonlyMap<K, number>,
+  milliseconds: number,
+): ReadonlyMap<K, number> {
+  return new Map(
+    [...after].map(([key, total]) => {
+      const grown = total - (before?.get(key) ?? total);
+      return [key, milliseconds > 0 ? Math.max(0, (1000 * grown) / milliseconds) : 0];
+    }),
+  );
 }
 
 function extended(
   sparks: ReadonlyMap<number, readonly number[]>,
-  endpoints: ReadonlyMap<number, EndpointNumbers>,
+  newest: ReadonlyMap<number, number>,
 ): ReadonlyMap<number, readonly number[]> {
   return new Map(
-    [...endpoints].map(([id, each]) => {
-      const points = [...(sparks.get(id) ?? []), each.tokens_per_second];
+    [...newest].map(([id, value]) => {
+      const points = [...(sparks.get(id) ?? []), value];
       return [id, points.length > SPARK_POINTS ? points.slice(-SPARK_POINTS) : points];
     }),
   );
