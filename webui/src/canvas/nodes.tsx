@@ -125,7 +125,7 @@ function EndpointCard({ endpoint, className }: { endpoint: EndpointConfig; class
         <Figure value={rate(numbers?.requests_per_second ?? 0)} unit="req/s" />
         <Figure value={`${numbers?.inflight ?? 0} / ${endpoint.max_concurrent || "∞"}`} unit="in flight" />
       </div>
-      <Sparkline points={spark} width={238} height={18} />
+      <Sparkline points={spark} width={234} height={16} />
     </div>
   );
 }

@@ -144,6 +144,13 @@ export function Field({
   );
 }
 
+const FIRST = [
+  "[data-autofocus]",
+  ".dialog-body :is(input, textarea, select)",
+  ".dialog-foot .primary",
+  ".dialog-foot .button",
+].join(", ");
+
 /** A modal dialog: focus goes in and comes back, Escape closes. */
 export function Dialog({
   title,
@@ -163,6 +170,8 @@ export function Dialog({
   useEffect(() => {
     const dialog = ref.current;
     dialog?.showModal();
+    // The browser would begin at the button that closes it.
+    dialog?.querySelector<HTMLElement>(FIRST)?.focus();
     return () => dialog?.close();
   }, []);
   return (

@@ -61,12 +61,12 @@ function Workspace() {
         {view === "canvas" ? <Canvas /> : <TableView />}
         <EmptyState />
         <QuotaBar />
+        <Toasts />
       </main>
       {inspecting && <Inspector />}
       <Drawer />
       <ContextMenu />
       <Dialogs />
-      <Toasts />
     </div>
   );
 }

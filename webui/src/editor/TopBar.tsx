@@ -73,8 +73,14 @@ export function TopBar() {
         onClick={() => run(action("redo"))}
       />
       <MoreMenu />
-      <Button tone="primary" icon="plus" onClick={() => run(action("add"))}>
-        Endpoint
+      <Button
+        tone="primary"
+        icon="plus"
+        className="topbar-add"
+        title="Add endpoint (N)"
+        onClick={() => run(action("add"))}
+      >
+        <span className="label">Endpoint</span>
       </Button>
     </header>
   );

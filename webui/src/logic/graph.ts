@@ -1,6 +1,6 @@
 // The structure as a graph: which nodes, which wires, where. The ids are those of the whole editor.
 
-import { CLIENT_SIZE, type Place, placeOfEnvironmentClient } from "./layout";
+import { CLIENT_SIZE, INCOMING_SIZE, type Place, placeOfEnvironmentClient } from "./layout";
 import type { ClientConfig, EndpointConfig, Structure } from "./structure";
 
 export type GraphNode =
@@ -62,8 +62,8 @@ export function graphOf(structure: Structure, draining: readonly number[]): Grap
 function clientNodes(structure: Structure): GraphNode[] {
   if (!structure.clients.length) {
     const place = {
-      x: structure.incoming.x - CLIENT_SIZE.width - 130,
-      y: structure.incoming.y + 18,
+      x: structure.incoming.x - CLIENT_SIZE.width - 160,
+      y: structure.incoming.y + (INCOMING_SIZE.height - CLIENT_SIZE.height) / 2,
     };
     return [{ id: ANYONE, kind: "client", place, movable: false, client: null }];
   }

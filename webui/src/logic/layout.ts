@@ -11,12 +11,12 @@ export interface Place {
 export type Places = Record<string, Place>;
 
 export const GRID = 20;
-export const ENDPOINT_SIZE = { width: 264, height: 128 };
-export const INCOMING_SIZE = { width: 176, height: 92 };
-export const CLIENT_SIZE = { width: 180, height: 56 };
+export const ENDPOINT_SIZE = { width: 260, height: 140 };
+export const INCOMING_SIZE = { width: 180, height: 100 };
+export const CLIENT_SIZE = { width: 180, height: 60 };
 const GAP = 20;
-const COLUMN_GAP = 56;
-const WIRE_ROOM = 260;
+const COLUMN_GAP = 60;
+const WIRE_ROOM = 320;
 
 /** Clients at the left, Incoming in the middle, endpoints at the right in columns of at most `perColumn`, centred. */
 export function tidy(structure: Structure, perColumn = 8): Places {

@@ -4,7 +4,7 @@
 import { type AdminClient, ApiProblem } from "../api/client";
 import { type Link, LiveState } from "../api/live";
 import type { SessionView, State } from "../api/types";
-import { type Act, callOf, clashes, questionBefore, saying } from "../logic/acts";
+import { type Act, callOf, clashes, type Question, questionBefore, saying } from "../logic/acts";
 import { describeClash } from "../logic/clash";
 import type { Place, Places } from "../logic/layout";
 import { numbersOf, type Structure, structureOf } from "../logic/structure";
@@ -131,11 +131,12 @@ export class Editor {
     if (!done) return false;
     const text = options.says ?? saying(act, before);
     if (done.revision > done.seen) this.remember({ kind: "revision", number: done.revision, text });
-    if (text) this.toast({ tone: "plain", text, action: { label: "Undo", run: () => void this.undo() } });
+    if (text) this.toast({ tone: "plain", about: "act", text, action: { label: "Undo", run: () => void this.undo() } });
     return true;
   }
 
-  ask(question: import("../logic/acts").Question): Promise<boolean> {
+  /** Whether the operator said yes. */
+  ask(question: Question): Promise<boolean> {
     return new Promise((resolve) => {
       const decide = (yes: boolean) => {
         this.ui.setState({ dialog: null });
@@ -235,7 +236,8 @@ export class Editor {
       } else {
         const done = await this.enqueue({ kind: "revert", number: entry.number });
         if (done) to.push({ kind: "revision", number: done.revision, text: entry.text });
-        this.toast({ tone: "plain", text: `${way === "undo" ? "Undone" : "Redone"}: ${entry.text}` });
+        const text = `${way === "undo" ? "Undone" : "Redone"}: ${entry.text}`;
+        this.toast({ tone: "plain", about: "act", text });
       }
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
@@ -295,8 +297,8 @@ export class Editor {
   toast(toast: Omit<Toast, "id">): void {
     this.toasts += 1;
     const id = this.toasts;
-    const { toasts } = this.ui.getState();
-    this.ui.setState({ toasts: [...toasts, { ...toast, id }].slice(-4), announcement: toast.text });
+    const others = this.ui.getState().toasts.filter((each) => !toast.about || each.about !== toast.about);
+    this.ui.setState({ toasts: [...others, { ...toast, id }].slice(-4), announcement: toast.text });
     setTimeout(() => this.dismiss(id), TOAST_MILLISECONDS);
   }
 
