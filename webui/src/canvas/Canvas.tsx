@@ -15,6 +15,7 @@ import {
   ReactFlowProvider,
   SelectionMode,
   useConnection,
+  useOnViewportChange,
   useReactFlow,
 } from "@xyflow/react";
 import "@xyflow/react/dist/base.css";
@@ -40,6 +41,8 @@ const FIT = {
   maxZoom: 1.1,
   duration: 0,
 } as const;
+/** Below this zoom the small print cannot be read. */
+const FAR = 0.55;
 /** How far a wire is pulled out of its endpoint before letting go cuts it, in the canvas's measure. */
 const PULL = 60;
 const SNAP: [number, number] = [GRID, GRID];
@@ -62,6 +65,7 @@ function Flow() {
   const paths = useRef<WirePaths>(new Map());
   const [nodes, setNodes] = useState<Node[]>(() => graph.nodes.map((each) => nodeFor(each, selection)));
   usePort();
+  useDistance();
 
   useEffect(() => {
     setNodes((before) => {
@@ -274,6 +278,17 @@ function WirePreview() {
     return () => editor.ui.setState({ preview: null });
   }, [editor, over]);
   return null;
+}
+
+/** From afar the cards say less, and larger. */
+function useDistance(): void {
+  const flow = useReactFlow();
+  const tell = useCallback(({ zoom }: { zoom: number }) => {
+    const canvas = document.querySelector<HTMLElement>("[data-canvas]");
+    if (canvas) canvas.dataset.far = String(zoom < FAR);
+  }, []);
+  useOnViewportChange({ onChange: tell });
+  useEffect(() => tell(flow.getViewport()), [flow, tell]);
 }
 
 /** Lets actions move the view. */

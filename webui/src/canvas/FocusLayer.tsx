@@ -9,7 +9,7 @@ import { CLIENT_SIZE, type Direction, ENDPOINT_SIZE, GRID, INCOMING_SIZE, neares
 import { byRank } from "../logic/shares";
 import { spoken } from "../logic/status";
 import { receivers } from "../logic/structure";
-import { useEditor, useUi } from "../state/context";
+import { useEditor, useStructure, useUi } from "../state/context";
 import type { Editor } from "../state/editor";
 
 const ARROWS: Record<string, Direction> = {
@@ -20,13 +20,18 @@ const ARROWS: Record<string, Direction> = {
 };
 const SIZES = { endpoint: ENDPOINT_SIZE, incoming: INCOMING_SIZE, client: CLIENT_SIZE };
 
+/** With more wires than this their labels would hide the cards: the cards then say the share themselves. */
+const DENSE = 16;
+
 export function FocusLayer({ children }: { children: ReactNode }) {
   const editor = useEditor();
   const cursor = useUi((state) => state.cursor);
+  const dense = receivers(useStructure()).length > DENSE;
   return (
     <div
       className="canvas"
       data-canvas
+      data-dense={dense}
       data-testid="canvas"
       role="application"
       aria-label="Flow canvas. Arrow keys go from node to node, question mark lists all keys."

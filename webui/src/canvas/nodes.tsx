@@ -119,6 +119,11 @@ function EndpointCard({ endpoint, className }: { endpoint: EndpointConfig; class
         {mode === "priority" && connected && <span className="rank-badge">rank {endpoint.priority_order}</span>}
         {endpoint.discovered && <span className="small muted">discovered</span>}
         <Draining endpoint={endpoint} inflight={numbers?.inflight ?? 0} />
+        {connected && numbers?.share_percent != null && (
+          <span className="share-chip" title="Share of all tokens, last 60 s">
+            {numbers.share_percent.toFixed(1)} %
+          </span>
+        )}
       </div>
       <div className="endpoint-numbers">
         <Figure value={compact(numbers?.tokens_per_second ?? 0)} unit="tok/s" />

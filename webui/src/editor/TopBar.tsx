@@ -5,6 +5,7 @@ import { action } from "../actions/list";
 import { Button, type IconName } from "../design/parts";
 import { MODES, modeOf } from "../logic/modes";
 import { useEditor, useFlow, useSession, useStructure, useUi } from "../state/context";
+import type { Saving } from "../state/flow";
 import { useAct } from "./acting";
 import { Menu, MenuItem } from "./Menu";
 
@@ -123,12 +124,19 @@ function ModeSwitch() {
   );
 }
 
+const SAVING: Record<Saving, string> = {
+  saved: "saved",
+  saving: "saving",
+  waiting: "waiting to save",
+  failed: "not saved",
+};
+
 function SaveState() {
   const revision = useFlow((state) => state.server?.revision ?? 0);
   const saving = useFlow((state) => state.saving);
   return (
     <span className="save-state small muted" data-testid="save-state">
-      revision {revision} · {saving === "failed" ? "not saved" : saving}
+      revision {revision} · {SAVING[saving]}
     </span>
   );
 }

@@ -1,6 +1,6 @@
 // Places on the canvas: the tidy star, the next node in a direction, free room for a new one.
 
-import type { Structure } from "./structure";
+import type { EndpointConfig, Structure } from "./structure";
 
 export interface Place {
   x: number;
@@ -21,9 +21,9 @@ const WIRE_ROOM = 320;
 /** Clients at the left, Incoming in the middle, endpoints at the right in columns of at most `perColumn`, centred. */
 export function tidy(structure: Structure, perColumn = 8): Places {
   const places: Places = {};
+  const rank = (each: EndpointConfig) => (structure.mode === "priority" ? each.priority_order : 0);
   const endpoints = [...structure.endpoints].sort(
-    (one, other) =>
-      Number(other.connected) - Number(one.connected) || one.priority_order - other.priority_order || one.id - other.id,
+    (one, other) => Number(other.connected) - Number(one.connected) || rank(one) - rank(other) || one.id - other.id,
   );
   const rows = Math.min(perColumn, Math.max(1, endpoints.length));
   const height = rows * (ENDPOINT_SIZE.height + GAP) - GAP;

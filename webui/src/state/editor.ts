@@ -43,6 +43,7 @@ export class Editor {
   private future: HistoryEntry[] = [];
   private layoutTimer: ReturnType<typeof setTimeout> | undefined;
   private toasts = 0;
+  private readonly waiting: (() => void)[] = [];
 
   constructor(client: AdminClient, theme: Theme) {
     this.client = client;
@@ -100,6 +101,12 @@ export class Editor {
     const numbers = numbersOf(state);
     takeServer(this.flow, structureOf(state), numbers);
     this.ticker.take(numbers, Date.now());
+    for (const go of this.waiting.splice(0)) go();
+  }
+
+  /** When the balancer is heard from again, by somebody who may. */
+  private nextState(): Promise<void> {
+    return new Promise((resolve) => this.waiting.push(resolve));
   }
 
   private async renewSession(): Promise<void> {
@@ -172,7 +179,15 @@ export class Editor {
         await this.refresh();
         return { revision: answer.revision ?? this.revision, seen: revision };
       } catch (error) {
-        if (!(error instanceof ApiProblem) || !error.conflict) throw error;
+        if (!(error instanceof ApiProblem)) throw error;
+        if (error.unreachable || error.status === 401) {
+          // Nothing is lost: it goes on when the balancer, or the operator, is there again.
+          this.flow.setState({ saving: "waiting" });
+          await this.nextState();
+          this.flow.setState({ saving: "saving" });
+          continue;
+        }
+        if (!error.conflict) throw error;
         const conflict = error.conflict;
         this.take(conflict.state);
         const both = clashes(act, conflict);

@@ -5,7 +5,8 @@ import { type Act, applied } from "../logic/acts";
 import type { Place, Places } from "../logic/layout";
 import { type Numbers, type Structure, sameStructure } from "../logic/structure";
 
-export type Saving = "saved" | "saving" | "failed";
+/** "waiting": for the balancer to be reached again, or the operator to log in. */
+export type Saving = "saved" | "saving" | "waiting" | "failed";
 
 export interface FlowState {
   /** Null until the first state arrives. */
