@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 from balancer import __version__
 from balancer.admin.api import AdminApi
 from balancer.admin.configuration import LiveConfiguration
+from balancer.admin.explanation import Admission
 from balancer.admin.tokens import live_token
 from balancer.auth import AdminAuth, ClientTokens
 from balancer.core.affinity import KeySource
@@ -134,8 +135,13 @@ class Balancer:
             clock=time.monotonic,
             wall_clock=time.time,
             version=__version__,
-            auto=self.gateway.auto,
-            affinity=self.gateway.affinity.source,
+            admission=Admission(
+                self.gateway.auto,
+                self.gateway.affinity.source,
+                self.gateway.stored_responses,
+                self.gateway.max_body_bytes,
+                draining=lambda: self.gateway.draining,
+            ),
             default_timeout_seconds=self.settings.default_timeout_seconds,
         )
         self._look_after_endpoints(configuration)

@@ -17,12 +17,12 @@ from balancer.auth import Admin, AdminAuth, ClientTokens
 from balancer.core.endpoints import Outcome, RouteRequest
 from balancer.core.errors import ModelNotFound, Unauthorized
 from balancer.core.model_names import AutoModel
+from balancer.core.nodes import node_of
 from balancer.core.pool import EndpointPool, Reason
 from balancer.core.retries import RetryBudget
 from balancer.core.state import EndpointState
 from balancer.store import iso_time
 from balancer.traffic import Traffic
-from balancer.wire.nodes import node_of
 from balancer.wire.openai import answer_for
 
 _ANYTHING = RouteRequest(None)

@@ -18,6 +18,7 @@ from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
 from balancer.core.errors import NoEndpoint
 from balancer.core.pool import EndpointPool
 from balancer.core.strategies import STRATEGIES
+from balancer.proxy.headers import visible
 from tests.admin_parts import AdminServer, Json, admin_server
 from tests.store_parts import make_database
 from tests.test_pool_walk import IDS, REQUESTS, PoolWalk
@@ -150,6 +151,7 @@ async def test_who_would_serve_and_why(admin: AdminServer) -> None:
         "strategy": "percentage",
         "affinity": "off",
         "refusal": None,
+        "retry": None,
     }
     assert told["candidates"][0] == {
         "id": 1,
@@ -177,7 +179,6 @@ async def test_it_follows_what_happens_and_makes_nothing_happen(admin: AdminServ
     assert told["endpoint"]["name"] == "b"
     assert [each["virtual_time"] for each in told["candidates"]] == [pytest.approx(1100 / 60), 0.0, None]
     assert (await explain(admin, model="llama", tried=[2]))["endpoint"]["name"] == "a"
-    assert (await explain(admin, model="llama", tried=[1, 2]))["would"] == "refuse"
 
 
 async def test_auto_stands_for_a_model(admin: AdminServer) -> None:
@@ -187,16 +188,48 @@ async def test_auto_stands_for_a_model(admin: AdminServer) -> None:
     assert (await explain(admin, model="default", pin="b"))["model"]["resolved"] == "llama"
 
 
-@pytest.mark.parametrize("pin", [2, "2", "b"])
-async def test_a_pin_is_served_there(admin: AdminServer, pin: int | str) -> None:
-    told = await explain(admin, model="llama", pin=pin)
+@pytest.mark.parametrize(
+    "pin",
+    [{"pin": 2}, {"pin": "2"}, {"pin": "b"}, {"pin": "%62"}, {"node": "b.test:80"}, {"node": "B.test", "pin": "b"}],
+)
+async def test_a_pin_is_served_there(admin: AdminServer, pin: Json) -> None:
+    told = await explain(admin, model="llama", **pin)
     assert told["endpoint"] == {"id": 2, "name": "b"}
     assert [each["reason"] for each in told["candidates"]][::2] == ["another endpoint was asked for"] * 2
 
 
-@pytest.mark.parametrize(("pin", "words"), [("c", "c: not connected"), ("nobody", "not known"), (99, "not known")])
-async def test_or_nowhere(admin: AdminServer, pin: int | str, words: str) -> None:
-    told = await explain(admin, model="llama", pin=pin)
+async def test_a_name_as_our_answers_spell_it(admin: AdminServer) -> None:
+    name = "Büro 50% #2" + "ü" * 100
+    await admin.add(name, base_url="http://d.test/v1", connected=True)
+    told = await explain(admin, model="llama", pin=visible(name).decode())
+    assert told["endpoint"] == {"id": 4, "name": name}
+
+
+async def test_of_those_that_share_a_node_whoever_may(admin: AdminServer) -> None:
+    await admin.add("a2", base_url="http://a.test/v1", connected=True)
+    admin.serve(1)
+    assert (await explain(admin, model="llama", node="a.test"))["endpoint"]["name"] == "a2"
+    admin.pool.states[4].healthy = False
+    assert (await explain(admin, model="llama", node="a.test"))["endpoint"]["name"] == "a"
+    admin.pool.states[1].healthy = False
+    told = await explain(admin, model="llama", node="a.test")
+    assert told["status"] == 404
+    assert "a: unhealthy" in told["refusal"]["message"] and "a2: unhealthy" in told["refusal"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("pin", "words"),
+    [
+        ({"pin": "c"}, "c: not connected"),
+        ({"pin": "nobody"}, "not known"),
+        ({"pin": 99}, "not known"),
+        ({"node": "c.test"}, "c: not connected"),
+        ({"node": "b.test:81"}, "not known"),
+        ({"node": "b.test", "pin": "a"}, "not known"),
+    ],
+)
+async def test_or_nowhere(admin: AdminServer, pin: Json, words: str) -> None:
+    told = await explain(admin, model="llama", **pin)
     assert (told["would"], told["status"], told["endpoint"]) == ("refuse", 404, None)
     assert told["refusal"]["code"] == "endpoint_not_eligible" and words in told["refusal"]["message"]
     assert not any(each["eligible"] for each in told["candidates"])
@@ -206,11 +239,72 @@ async def test_refusals_are_what_the_client_would_get(admin: AdminServer) -> Non
     told = await explain(admin, model="lama")
     assert (told["status"], told["refusal"]["code"], told["refusal"]["retry_after"]) == (404, "model_not_found", None)
     assert "'llama'" in told["refusal"]["message"]
-    lease = admin.pool.acquire(RouteRequest("llama", pinned_to=2), admin.clock.now)
-    told = await explain(admin, model="llama", tried=[1])
+    admin.pool.states[1].limit = 1
+    leases = [admin.pool.acquire(RouteRequest("llama", pinned_to=eid), admin.clock.now) for eid in (1, 2)]
+    told = await explain(admin, model="llama")
     assert (told["would"], told["status"], told["refusal"]["retry_after"]) == ("refuse", 429, 1)
     assert told["candidates"][1]["reason_text"] == "full: 1 in flight"
-    lease.release(Outcome.NEUTRAL, admin.clock.now)
+    for lease in leases:
+        lease.release(Outcome.NEUTRAL, admin.clock.now)
+
+
+async def test_what_is_refused_before_it_is_routed(admin: AdminServer) -> None:
+    told = await explain(admin, model="llama", size_bytes=10_001)
+    assert (told["would"], told["status"], told["refusal"]["code"]) == ("refuse", 413, "body_too_large")
+    assert (await explain(admin, model="llama", size_bytes=10_000))["would"] == "serve"
+    admin.draining = True
+    told = await explain(admin, model="llama", pin="nobody")
+    assert (told["would"], told["status"], told["refusal"]["code"]) == ("refuse", 503, "shutting_down")
+    assert told["endpoint"] is None and told["candidates"][0]["eligible"]
+    assert (await explain(admin, model="llama", tried=[1]))["would"] == "serve", "what is under way goes on"
+
+
+async def test_a_conversation_goes_on_where_it_is_kept(admin: AdminServer) -> None:
+    admin.stored_responses.note(b'{"id": "resp-1"}', 2)
+    goes_on = {"model": "llama", "operation": "responses", "previous_response_id": "resp-1"}
+    assert (await explain(admin, **goes_on))["endpoint"]["name"] == "b"
+    told = await explain(admin, **goes_on, node="a.test")
+    assert told["status"] == 404 and "kept at another endpoint" in told["refusal"]["message"]
+    told = await explain(admin, **{**goes_on, "previous_response_id": "resp-2"})
+    assert (told["would"], told["status"]) == ("refuse", 400)
+    assert told["refusal"]["code"] == "previous_response_not_found"
+    # Elsewhere the field means nothing.
+    assert (await explain(admin, model="llama", previous_response_id="resp-2"))["would"] == "serve"
+
+
+# -- after failures ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_has_failed_is_sent_elsewhere_as_long_as_it_may(admin: AdminServer) -> None:
+    told = await explain(admin, model="llama", tried=[1])
+    assert (told["would"], told["endpoint"]["name"]) == ("serve", "b")
+    assert told["retry"] == {"allowed": True, "reason": None}
+    for body, reason in (
+        ({"tried": [1, 2]}, "no other endpoint may take it"),
+        ({"tried": [1], "pin": "a"}, "it is bound to one endpoint"),
+        ({"tried": [11, 12, 13]}, "at most 3 endpoints are tried"),
+    ):
+        told = await explain(admin, model="llama", **body)
+        assert (told["would"], told["status"], told["endpoint"], told["refusal"]) == ("give_up", None, None, None)
+        assert told["retry"] == {"allowed": False, "reason": reason}
+
+
+async def test_a_pin_that_fell_ill_since_is_not_what_stops_it(admin: AdminServer) -> None:
+    admin.pool.states[1].healthy = False
+    assert (await explain(admin, model="llama", pin="a", tried=[1]))["would"] == "give_up"
+    assert (await explain(admin, model="llama", pin="nobody", tried=[1]))["would"] == "refuse"
+
+
+async def test_the_retry_budget_stops_a_first_retry_but_no_second(admin: AdminServer) -> None:
+    budget = admin.dispatcher.budget
+    while budget.try_retry():
+        pass
+    refused = budget.refused_total
+    told = await explain(admin, model="llama", tried=[1])
+    assert told["would"] == "give_up"
+    assert told["retry"]["reason"] == "the retry budget is spent: 3 retries are under way, of 3 at most"
+    assert (await explain(admin, model="llama", tried=[1, 3]))["endpoint"]["name"] == "b"
+    assert budget.refused_total == refused
 
 
 async def test_need_is_called_by_its_name(admin: AdminServer) -> None:
@@ -231,6 +325,8 @@ async def test_need_is_called_by_its_name(admin: AdminServer) -> None:
         {"tried": ["a"]},
         {"pin": 0},
         {"pin": ""},
+        {"node": ""},
+        {"previous_response_id": 1},
         {"model": "x" * 257},
         {"session": 1},
         {"messages": []},

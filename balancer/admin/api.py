@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from balancer.admin.configuration import LiveConfiguration
 from balancer.admin.endpoints import EndpointOperations
 from balancer.admin.events import EventStream, Snapshots
-from balancer.admin.explanation import ExplainOperations
+from balancer.admin.explanation import Admission, ExplainOperations
 from balancer.admin.gate import PREFIX, Call, Gate, Operation, Resource
 from balancer.admin.observations import ObservationOperations
 from balancer.admin.openapi import document
@@ -23,8 +23,6 @@ from balancer.admin.session import SessionOperations
 from balancer.admin.state import StateReader
 from balancer.admin.tokens import TokenOperations
 from balancer.auth import AdminAuth, ClientTokens
-from balancer.core.affinity import KeySource
-from balancer.core.model_names import AutoModel
 from balancer.core.pool import EndpointPool
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.health import Health
@@ -36,9 +34,9 @@ from balancer.upstream.control import ControlClient
 class AdminApi:
     """Everything under `/admin/api`.
 
-    `clock` is monotonic, `wall_clock` Unix time, both in seconds. `auto` and `affinity` are those of the data plane.
-    Without a `usage_writer`, resets are stored with the next usage. `snapshot_seconds` lie between two
-    states of the event streams.
+    `clock` is monotonic, `wall_clock` Unix time, both in seconds. `admission` is the data plane's. Without a
+    `usage_writer`, resets are stored with the next usage. `snapshot_seconds` lie between two states of the event
+    streams.
     """
 
     def __init__(
@@ -58,8 +56,7 @@ class AdminApi:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         version: str,
-        auto: AutoModel | None = None,
-        affinity: KeySource = KeySource.OFF,
+        admission: Admission | None = None,
         default_timeout_seconds: float = 120.0,
         snapshot_seconds: float = 1.0,
     ) -> None:
@@ -81,7 +78,7 @@ class AdminApi:
                 configuration, reader, control, health, default_timeout_seconds=default_timeout_seconds
             ).operations(),
             *RevisionOperations(configuration, reader).operations(),
-            *ExplainOperations(pool, dispatcher.queue, auto or AutoModel(), affinity, clock).operations(),
+            *ExplainOperations(dispatcher, admission or Admission(), clock).operations(),
             *ObservationOperations(traffic, pool, usage_store, clock=clock, wall_clock=wall_clock).operations(),
             *self._tokens.operations(),
             *SessionOperations(admin_auth, wall_clock).operations(),

@@ -2,6 +2,7 @@
 
     BalancerError
     |-- InvalidRequest         the client's body or headers cannot be used
+    |   `-- BodyTooLarge       longer than this balancer takes
     |-- Unauthorized           the client's token is missing, unknown or revoked
     |-- Draining               the balancer is shutting down and takes nothing new
     |-- NoEndpoint             nobody may take the request
@@ -46,8 +47,18 @@ class Unauthorized(BalancerError):
     """The client's token is missing, unknown or revoked."""
 
 
+class BodyTooLarge(InvalidRequest):
+    """The body is longer than this balancer takes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than {limit_bytes} bytes", code="body_too_large", status=413)
+
+
 class Draining(BalancerError):
     """The balancer is shutting down and takes nothing new."""
+
+    def __init__(self) -> None:
+        super().__init__("the balancer is shutting down")
 
 
 class NoEndpoint(BalancerError):

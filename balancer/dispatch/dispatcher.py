@@ -92,6 +92,16 @@ class Dispatcher:
         """A new exchange for one client request."""
         return Exchange(self, operation, parsed, request, path, headers, body)
 
+    def why_final(self, tried: int, request: RouteRequest) -> str | None:
+        """Why a request that failed at `tried` endpoints is sent to no other; None: it may be, if a first retry is
+        within the budget.
+        """
+        if request.pinned_to is not None:
+            return "it is bound to one endpoint"
+        if tried > self.max_retries:
+            return f"at most {1 + self.max_retries} endpoints are tried"
+        return None
+
     def model_missed(self, model: str | None, endpoint_id: int | None = None) -> None:
         """Say that nobody serves `model`, or that this endpoint does not after all."""
         if self.on_model_miss is not None:

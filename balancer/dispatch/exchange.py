@@ -170,7 +170,7 @@ class Exchange:
         assert lease is not None  # noqa: S101
         self._tried.add(lease.endpoint.id)
         self.panicked = self.panicked or lease.panic
-        if len(self._tried) > dispatcher.max_retries or self.request.pinned_to is not None:
+        if dispatcher.why_final(len(self._tried), self.request) is not None:
             return None
         if not self._retrying:
             if not dispatcher.budget.try_retry():

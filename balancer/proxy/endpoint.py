@@ -12,7 +12,7 @@ from typing import Any
 from starlette.types import Message, Receive, Scope, Send
 
 from balancer.core.endpoints import Usage
-from balancer.core.errors import BalancerError, Draining, InvalidRequest, Unauthorized, UpstreamError
+from balancer.core.errors import BalancerError, BodyTooLarge, Draining, Unauthorized, UpstreamError
 from balancer.dispatch.exchange import Exchange
 from balancer.proxy.answers import answer_head, choose_meter, model_header
 from balancer.proxy.gateway import Gateway, error_class, send_error
@@ -123,7 +123,7 @@ class _Turn:
                 self._abandoned = "client left"
                 raise
             # Out of grace at shutdown. The task ends with what is left to say, so the cancellation ends here too.
-            self._error = Draining("the balancer is shutting down")
+            self._error = Draining()
             self._abandoned = "shut down"
         except Exception as problem:
             self._left_early = isinstance(problem, RuntimeError) and self._connection_is_lost()
@@ -155,7 +155,7 @@ class _Turn:
             raise Unauthorized("the client token is missing or not valid; send it as 'Authorization: Bearer <token>'")
         self._client = client
         if gateway.draining:
-            raise Draining("the balancer is shutting down")
+            raise Draining()
         body = await self._read_body(client_headers.content_length)
         self._read_at = gateway.clock()
         self._parsed = parsed = parse(body, operation)
@@ -174,7 +174,7 @@ class _Turn:
     async def _read_body(self, declared: int | None) -> bytes:
         limit = self._gateway.max_body_bytes
         if declared is not None and declared > limit:
-            raise _too_large(limit)
+            raise BodyTooLarge(limit)
         parts: list[bytes] = []
         size = 0
         while self._unread:
@@ -187,7 +187,7 @@ class _Turn:
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise _too_large(limit)
+                raise BodyTooLarge(limit)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _transport(self) -> Any:
@@ -393,7 +393,3 @@ class _Turn:
         if self._status < 400:
             return ""
         return "upstream" if self._status >= 500 else "throttled" if self._status == 429 else "client"
-
-
-def _too_large(limit: int) -> InvalidRequest:
-    return InvalidRequest(f"the request body is larger than {limit} bytes", code="body_too_large", status=413)

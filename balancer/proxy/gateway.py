@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,12 +28,10 @@ from balancer.proxy.headers import Headers, endpoint_headers
 from balancer.proxy.watch import Watches
 from balancer.traffic import Traffic
 from balancer.wire.openai import answer_for
+from balancer.wire.stored_responses import StoredResponses
 
 # How long a refused body is still taken in, so that the client comes to read the refusal.
 _LINGER_SECONDS = 1.0
-# An id longer than this is nothing we would want to remember.
-_SEARCHED_BYTES = 4096
-_RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp[\w.-]{1,120})"')
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +52,7 @@ class Gateway:
     draining: bool = False
     active: int = 0
     watches: Watches = field(default_factory=Watches)
-    stored_responses: StoredResponses = field(default_factory=lambda: StoredResponses())  # noqa: PLW0108 - defined below
+    stored_responses: StoredResponses = field(default_factory=StoredResponses)
     _labels: dict[int, tuple[Endpoint, Headers]] = field(default_factory=dict)
     _ids: str = field(default_factory=lambda: f"req-{time.time_ns():x}-")
     _count: int = 0
@@ -71,27 +68,6 @@ class Gateway:
         if known is None or known[0] is not endpoint:
             known = self._labels[endpoint.id] = (endpoint, endpoint_headers(endpoint))
         return known[1]
-
-
-class StoredResponses:
-    """Which endpoint keeps which answer of the responses API; the oldest are forgotten beyond `size`."""
-
-    def __init__(self, size: int = 10_000) -> None:
-        self._size = size
-        self._endpoints: dict[str, int] = {}
-
-    def get(self, response_id: str) -> int | None:
-        """The id of the endpoint that made the answer."""
-        return self._endpoints.get(response_id)
-
-    def note(self, start_of_answer: bytes, endpoint_id: int) -> None:
-        """Find the id in the first bytes of an answer and keep it."""
-        found = _RESPONSE_ID.search(start_of_answer, 0, _SEARCHED_BYTES)
-        if found is None:
-            return
-        self._endpoints[found[1].decode()] = endpoint_id
-        if len(self._endpoints) > self._size:
-            del self._endpoints[next(iter(self._endpoints))]
 
 
 _ERROR_CLASSES: tuple[tuple[type[BalancerError], str], ...] = (
