@@ -184,14 +184,17 @@ def measure(balancer: FleetProgram, arguments: argparse.Namespace) -> Window:
 
 
 def _row(name: str, windows: Sequence[Window], probes_per_second: float) -> str:
-    together = sorted(latency for window in windows for latency in window.latencies)
-    shares = [f"{1000 * together[int(len(together) * share)]:.2f}" for share in (0.5, 0.9, 0.99)]
-    p50s = [1000 * window.latencies[len(window.latencies) // 2] for window in windows]
-    p99s = [1000 * window.latencies[len(window.latencies) * 99 // 100] for window in windows]
+    spreads = [
+        _spread([1000 * window.latencies[int(len(window.latencies) * share)] for window in windows])
+        for share in (0.5, 0.9, 0.99)
+    ]
     idle = statistics.fmean(window.idle_cpu_seconds for window in windows)
     each_us = f"{1e6 * idle / probes_per_second:,.0f}" if probes_per_second else ""
-    medians = (f"{statistics.median(p50s):.2f}", f"{statistics.median(p99s):.2f}")
-    return "| " + " | ".join((name, *shares, *medians, f"{100 * idle:.1f} %", each_us)) + " |"
+    return "| " + " | ".join((name, *spreads, f"{100 * idle:.1f} %", each_us)) + " |"
+
+
+def _spread(figures: Sequence[float]) -> str:
+    return f"{statistics.median(figures):.2f} ({min(figures):.2f}..{max(figures):.2f})"
 
 
 def main() -> int:
@@ -217,12 +220,12 @@ def main() -> int:
         sys.stderr.write(f"\n{error}\n")
         return 1
     sys.stderr.write("\r\x1b[K")
-    print("| probes | p50 ms | p90 ms | p99 ms | median p50 | median p99 | CPU while idle | CPU µs a probe |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| probes | p50 ms | p90 ms | p99 ms | CPU while idle | CPU µs a probe |")
+    print("|---|---|---|---|---|---|")
     print(_row("none", windows[False], 0.0))
     name = f"{arguments.endpoints} endpoints every {arguments.interval:g} s"
     print(_row(name, windows[True], arguments.endpoints / arguments.interval))
-    print("\np50, p90 and p99 are of all requests of all rounds, the medians are those of the rounds.")
+    print("\nLatencies are medians of the rounds, with the lowest and the highest.")
     print(f"{arguments.rate:g} requests a second. {conditions(_CONNECTIONS, arguments.rounds, arguments.seconds)}")
     return 0
 
