@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
 from balancer.core.errors import AllBusy, ModelNotFound, NoEndpoint, NoneEligible
 from balancer.core.lease import Lease
-from balancer.core.pool import EndpointPool, Reason
+from balancer.core.pool import EndpointPool
+from balancer.core.reasons import Reason, describe
 from balancer.core.state import EndpointState
 from balancer.core.strategies import ALIASES, STRATEGIES
 
@@ -254,7 +255,7 @@ class PoolWalk(RuleBasedStateMachine):
         request: Any = RouteRequest("a")
         for state in self.pool.states.values():
             reason = self.pool.why_not(state, request, self.now)
-            assert reason is None or self.pool.describe(state, reason, self.now)
+            assert reason is None or describe(state, reason, self.now)
         assert repr(self.pool)
 
     def teardown(self) -> None:

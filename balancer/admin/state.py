@@ -24,6 +24,7 @@ from balancer.auth import ClientToken, ClientTokens, preview
 from balancer.core.breaker import OPEN
 from balancer.core.endpoints import RouteRequest
 from balancer.core.pool import EndpointPool
+from balancer.core.reasons import describe, wait_seconds
 from balancer.core.state import EndpointState
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.series import RATE_WINDOW_SECONDS
@@ -171,13 +172,13 @@ class StateReader:
 
     def _availability(self, state: EndpointState, now: float) -> dict[str, Any]:
         reason = self.pool.why_not(state, _ANY_REQUEST, now)
-        wait = None if reason is None else self.pool.wait_seconds(state, reason, now)
+        wait = None if reason is None else wait_seconds(state, reason, now)
         opens_at = state.breaker.open_until if state.breaker.state is OPEN else 0.0
         cooldown_seconds = max(0.0, max(opens_at, state.throttled_until) - now)
         return {
             "eligible": reason is None,
             "reason": None if reason is None else str(reason),
-            "reason_text": None if reason is None else self.pool.describe(state, reason, now),
+            "reason_text": None if reason is None else describe(state, reason, now),
             "wait_seconds": None if wait is None else round(wait, 1),
             "breaker": state.breaker.state.value,
             "consecutive_failures": state.breaker.failures,

@@ -16,6 +16,7 @@ from balancer.core.errors import ModelNotFound, NotEligible
 from balancer.core.model_names import AutoModel
 from balancer.core.nodes import names_node
 from balancer.core.pool import EndpointPool
+from balancer.core.reasons import describe
 from balancer.core.state import EndpointState
 
 _ID = re.compile("[0-9]{1,15}", re.ASCII)
@@ -77,7 +78,7 @@ def _eligible(pool: EndpointPool, auto: AutoModel, pin: Pin, model: str | None, 
         reason = pool.why_not(state, RouteRequest(resolved, pinned_to=endpoint.id), now)
         if reason is None:
             return endpoint.id, resolved
-        reasons[endpoint.name] = pool.describe(state, reason, now)
+        reasons[endpoint.name] = describe(state, reason, now)
     if without_model is not None and not reasons:
         raise without_model
     raise NotEligible(str(pin), model, reasons)
