@@ -27,7 +27,9 @@ _BLAMED = frozenset({Outcome.FAILED.value, Outcome.REJECTED.value})
 
 
 class AttemptRecord(NamedTuple):
-    """One attempt of a request: where, how long, and what came of it in words."""
+    """One attempt of a request: where, how long, and what came of it in words. `passed_over`: whom it could not use
+    when it was begun, by name, and why.
+    """
 
     endpoint_id: int
     endpoint: str
@@ -35,6 +37,7 @@ class AttemptRecord(NamedTuple):
     outcome: str
     result: str
     panic: bool
+    passed_over: tuple[tuple[str, str], ...] = ()
 
 
 class RequestRecord(NamedTuple):

@@ -51,6 +51,7 @@ class TestRequests:
                         "outcome": "success",
                         "result": "ok",
                         "panic": False,
+                        "passed_over": {},
                     }
                 ],
                 "streamed": False,

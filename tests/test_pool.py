@@ -244,6 +244,15 @@ def test_one_that_was_tried_is_not_asked_again_and_says_why() -> None:
     assert "answered 429" in refused.reasons["e2"]
 
 
+def test_no_more_than_twenty_are_noted_as_passed_over() -> None:
+    pool = pool_of(*(endpoint(eid) for eid in range(1, 32)))
+    for eid in range(1, 31):
+        pool.states[eid].healthy = False
+    lease = pool.acquire(CHAT, 0.0)
+    assert lease.endpoint.id == 31
+    assert lease.passed_over == tuple((f"e{eid}", Reason.UNHEALTHY) for eid in range(1, 21))
+
+
 # -- need --------------------------------------------------------------------------------------------------------------
 
 

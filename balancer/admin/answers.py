@@ -269,7 +269,10 @@ class Revisions:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """One attempt of a request; `panic`: at an endpoint thought to be down, as nothing else was left."""
+    """One attempt of a request; `panic`: at an endpoint thought to be down, as nothing else was left.
+
+    `passed_over`: endpoints that serve the model and could not be used at that moment, at most 20, with the reason.
+    """
 
     endpoint_id: int
     endpoint: str
@@ -277,6 +280,7 @@ class AttemptView:
     outcome: str
     result: str
     panic: bool
+    passed_over: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)

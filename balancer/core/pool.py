@@ -25,6 +25,8 @@ from balancer.core.strategies import STRATEGIES, Situation, Strategy, resolve_st
 
 # Model names come from clients: remember the virtual times of this many, the least recently used go first.
 _MOST_LANES = 1024
+# The request log remembers no more for each attempt.
+_MOST_PASSED_OVER = 20
 
 
 class EndpointPool:
@@ -147,7 +149,10 @@ class EndpointPool:
         """
         lane = self._lane(request.model)
         place, compared = self._decide(lane, request, now, tried, may_panic=may_panic)
-        return self._grant(place, lane, request, now, panic=not compared)
+        lease = self._grant(place, lane, request, now, panic=not compared)
+        if len(compared) < len(lane.places) and request.pinned_to is None:
+            lease.passed_over = _passed_over(lane, place, now)
+        return lease
 
     def explain(
         self, request: RouteRequest, now: float, tried: Container[int] = (), *, may_panic: bool = True
@@ -375,6 +380,17 @@ class EndpointPool:
         """Say that a waiting request may get in now."""
         if self.freed is not None:
             self.freed()
+
+
+def _passed_over(lane: Lane, chosen: Place, now: float) -> tuple[tuple[str, Reason], ...]:
+    """Right after a decision: the others that serve the model and could not be used, by name."""
+    found = []
+    for place in lane.places.values():
+        if not place.state.clear and place is not chosen:
+            reason = not_now(place.state, now)
+            if reason is not None:
+                found.append((place.state.endpoint.name, reason))
+    return tuple(found[:_MOST_PASSED_OVER])
 
 
 def _shares(endpoint: Endpoint) -> tuple[float, float]:

@@ -348,7 +348,13 @@ class Exchange:
             )
         self.attempts.append(
             AttemptRecord(
-                lease.endpoint.id, lease.endpoint.name, now - lease.acquired_at, outcome.value, result, lease.panic
+                lease.endpoint.id,
+                lease.endpoint.name,
+                now - lease.acquired_at,
+                outcome.value,
+                result,
+                lease.panic,
+                lease.passed_over,
             )
         )
         if declined:
