@@ -10,7 +10,6 @@ from starlette.routing import Match, Route
 from balancer.admin.gate import PREFIX
 from balancer.admin.openapi import answers
 from tests.admin_parts import AdminServer, Json, admin_server, walk
-from tests.store_parts import make_database
 
 METHODS = ("get", "post", "patch", "delete", "put")
 # What the other tests and the editor rely on: as many paths as there are, each with its methods.
@@ -38,11 +37,6 @@ PATHS = {
     "/events": {"get"},
     "/openapi.json": {"get"},
 }
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest.fixture

@@ -10,12 +10,6 @@ import pytest
 from balancer.core.endpoints import Outcome, Provenance, Usage
 from balancer.store import MinuteUsage, UsageBatch
 from tests.admin_parts import KEY, OTHER_KEY, AdminServer, admin_server
-from tests.store_parts import make_database
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest.fixture

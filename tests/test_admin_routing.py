@@ -9,12 +9,6 @@ from balancer.auth import token_digest
 from balancer.core.endpoints import Outcome, Provenance, RouteRequest, Usage
 from balancer.core.strategies import ALIASES, STRATEGIES
 from tests.admin_parts import KEY, OTHER_KEY, AdminServer, admin_server
-from tests.store_parts import make_database
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest.fixture

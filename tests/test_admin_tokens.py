@@ -10,14 +10,9 @@ import pytest
 from balancer.auth import SESSION_SECONDS
 from balancer.core.endpoints import Usage
 from tests.admin_parts import ADMIN_TOKEN, AdminServer, admin_server
-from tests.store_parts import make_database, sql
+from tests.store_parts import sql
 
 TOKEN = "a-client-token-of-mine"
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest.fixture

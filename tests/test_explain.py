@@ -20,7 +20,6 @@ from balancer.core.pool import EndpointPool
 from balancer.core.strategies import STRATEGIES
 from balancer.proxy.headers import visible
 from tests.admin_parts import AdminServer, Json, admin_server
-from tests.store_parts import make_database
 from tests.test_pool_walk import IDS, REQUESTS, PoolWalk
 
 
@@ -117,11 +116,6 @@ def test_a_model_nobody_asked_for_before_is_not_remembered() -> None:
 
 
 # -- over the admin API ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest.fixture
