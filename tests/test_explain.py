@@ -16,10 +16,14 @@ from hypothesis.stateful import rule
 
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
 from balancer.core.errors import NoEndpoint
+from balancer.core.nodes import node_of
 from balancer.core.pool import EndpointPool
 from balancer.core.strategies import STRATEGIES
 from balancer.proxy.headers import visible
 from tests.admin_parts import AdminServer, Json, admin_server
+from tests.fakes import FakeServer
+from tests.running import CHAT_PATH, chat_body
+from tests.running_balancer import RunningBalancer
 from tests.test_pool_walk import IDS, REQUESTS, PoolWalk
 
 
@@ -330,3 +334,43 @@ async def test_what_cannot_be_explained(admin: AdminServer, body: Json) -> None:
     answer = await admin.client.post("explain", json=body)
     assert answer.status_code == 422
     assert (await admin.anybody.post("explain", json={})).status_code == 401
+
+
+# -- over real sockets -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("explained", "query", "header"),
+    [
+        ({}, "", ""),
+        ({"model": "auto"}, "", ""),
+        ({"model": "fake-modell"}, "", ""),
+        ({"model": "fake-model", "pin": "Büro 2"}, "", "B%C3%BCro 2"),
+        ({"model": "auto", "pin": 2}, "", "2"),
+        ({"model": "fake-model", "pin": "down"}, "", "down"),
+        ({"model": "fake-model", "node": "{second}"}, "?node={second}", ""),
+        ({"model": "fake-model", "node": "{second}", "pin": "1"}, "?node={second}", "1"),
+        ({"model": "fake-model", "node": "nowhere:1"}, "?node=nowhere:1", ""),
+        ({"model": "fake-model", "size_bytes": 20_000}, "", ""),
+    ],
+)
+async def test_what_is_explained_is_what_a_client_gets(
+    explained: Json, query: str, header: str, tmp_path: Path
+) -> None:
+    async with FakeServer() as one, FakeServer() as two, RunningBalancer(tmp_path, max_body_bytes=10_000) as balancer:
+        for name, fake in (("one", one), ("Büro 2", two), ("down", one)):
+            await balancer.add(name, fake, models=["fake-model"])
+        balancer.balancer.pool.states[3].healthy = False
+        second = node_of(two.base_url)
+        asked = {key: second if value == "{second}" else value for key, value in explained.items()}
+        told = await balancer.admin("POST", "/explain", asked)
+        body = chat_body(model=asked.get("model"), padding="x" * asked.get("size_bytes", 0))
+        path = CHAT_PATH + query.format(second=second)
+        answer = await balancer.client.post(path, content=body, headers={"x-lb-endpoint": header} if header else {})
+        assert told["status"] == answer.status_code
+        if told["refusal"] is None:
+            assert visible(told["endpoint"]["name"]).decode() == answer.headers["x-lb-endpoint"]
+            assert told["model"]["resolved"] == answer.headers["x-selected-model"]
+        else:
+            error = answer.json()["error"]
+            assert (told["refusal"]["code"], told["refusal"]["message"]) == (error["code"], error["message"])
