@@ -233,6 +233,12 @@ async def test_or_nowhere(admin: AdminServer, pin: Json, words: str) -> None:
     assert not any(each["eligible"] for each in told["candidates"])
 
 
+async def test_what_stands_against_a_pin_is_told_also_where_the_model_is_open(admin: AdminServer) -> None:
+    admin.pool.states[2].healthy = False
+    told = await explain(admin, model="auto", pin="b")
+    assert (told["status"], told["candidates"][1]["reason"]) == (404, "unhealthy")
+
+
 async def test_refusals_are_what_the_client_would_get(admin: AdminServer) -> None:
     told = await explain(admin, model="lama")
     assert (told["status"], told["refusal"]["code"], told["refusal"]["retry_after"]) == (404, "model_not_found", None)

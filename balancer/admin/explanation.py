@@ -159,7 +159,7 @@ class ExplainOperations:
     def _admitted(self, asked: RequestToExplain, now: float) -> tuple[RouteRequest, str | None, BalancerError | None]:
         """What would be routed, with the model that was found for it; or why it does not come so far."""
         admission, model = self._admission, asked.model or None
-        request = RouteRequest(model, asked.size_bytes)
+        request = RouteRequest(None if admission.auto.is_asked(model) else model, asked.size_bytes)
         pin = Pin(asked.node or "", "" if asked.pin is None else str(asked.pin))
         try:
             if not asked.tried:  # those that are under way have passed
