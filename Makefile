@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check demo bench clean
+.PHONY: run test test-browser check demo bench webui clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,21 +15,29 @@ $(VENV)/.installed-dev: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@ $(VENV)/.installed
 
-run: $(VENV)/.installed  ## start the balancer on 127.0.0.1:8090
+webui: $(VENV)/.installed  ## build the editor, if its sources have changed
+	@$(BIN)/python scripts/webui.py --install-node build
+
+run: $(VENV)/.installed webui  ## start the balancer on 127.0.0.1:8090
 	$(BIN)/python -m balancer serve
 
-test: $(VENV)/.installed-dev  ## checks and all tests
+test: $(VENV)/.installed-dev webui  ## checks and all tests
 	scripts/check
 	$(BIN)/python -m pytest
+	$(BIN)/python scripts/webui.py --install-node test
+	$(BIN)/python -m pytest tests/browser
+
+test-browser: $(VENV)/.installed-dev webui  ## only the tests that drive a browser
+	$(BIN)/python -m pytest tests/browser
 
 check: $(VENV)/.installed-dev  ## style, types and layers
 	scripts/check
 
-demo: $(VENV)/.installed  ## a balancer with four fake backends and a light load
+demo: $(VENV)/.installed webui  ## a balancer with four fake backends and a light load
 	$(BIN)/python scripts/demo.py
 
 bench: $(VENV)/.installed-dev  ## CPU per request and per stream of the proxy process
 	$(BIN)/python -m benchmarks.proxy
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) dist build webui/dist webui/node_modules .mypy_cache .ruff_cache .pytest_cache

@@ -1,4 +1,4 @@
-"""The package's build hook: a wheel carries the built editor as `balancer/_webui`, a checkout has it in `webui/dist`."""
+"""The package's build hook: a wheel carries the built editor as `balancer/_webui`, a checkout in `webui/dist`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class EditorHook(BuildHookInterface[Any]):
     def dependencies(self) -> list[str]:
         """What the build needs beside the build system."""
         script = self._script()
-        is_ready = script["is_fresh"](self._webui) or script["node_environ"]() is not None
+        is_ready = script["is_fresh"](self._webui) or script["find_node"]() is not None
         return [] if is_ready else [script["NODE_PACKAGE"]]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -35,4 +35,4 @@ class EditorHook(BuildHookInterface[Any]):
         return Path(self.root, "webui")
 
     def _script(self) -> dict[str, Any]:
-        return runpy.run_path(str(Path(self.root, "scripts", "build_webui.py")))
+        return runpy.run_path(str(Path(self.root, "scripts", "webui.py")))
