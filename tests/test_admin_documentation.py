@@ -21,6 +21,7 @@ PATHS = {
     "/layout": {"patch"},
     "/endpoints": {"get", "post", "patch", "delete"},
     "/endpoints/{eid}": {"get", "patch", "delete"},
+    "/endpoints/{eid}/abort": {"post"},
     "/endpoints/{eid}/test": {"post"},
     "/endpoints/{eid}/probe": {"post"},
     "/test": {"post"},

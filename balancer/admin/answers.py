@@ -39,6 +39,13 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Aborted:
+    """How many exchanges with an endpoint were ended."""
+
+    aborted: int
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """A place on the canvas."""
 

@@ -75,7 +75,7 @@ class AdminApi:
         self._operations: list[Operation] = [
             *self._routing.operations(),
             *EndpointOperations(
-                configuration, reader, control, health, default_timeout_seconds=default_timeout_seconds
+                configuration, reader, control, health, dispatcher, default_timeout_seconds=default_timeout_seconds
             ).operations(),
             *RevisionOperations(configuration, reader).operations(),
             *ExplainOperations(dispatcher, admission or Admission(), clock).operations(),

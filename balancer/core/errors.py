@@ -18,7 +18,8 @@
         |-- UpstreamTimeout    silence longer than the endpoint's timeout
         |-- CredentialsRefused the endpoint refused its key
         |-- Redirected         the endpoint answered a redirect
-        `-- ErrorInStream      a 200 whose stream begins with an error
+        |-- ErrorInStream      a 200 whose stream begins with an error
+        `-- CutOff             the operator ended it; no fault of the endpoint
 
 HTTP statuses and error envelopes live in `balancer.wire.openai`.
 """
@@ -148,3 +149,10 @@ class Redirected(UpstreamError):
 
 class ErrorInStream(UpstreamError):
     """The endpoint answered 200 and then an error, or nothing at all."""
+
+
+class CutOff(UpstreamError):
+    """The operator ended the exchange: says nothing about the endpoint."""
+
+    def __init__(self, message: str = "cut off by the operator") -> None:
+        super().__init__(message)

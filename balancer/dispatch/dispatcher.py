@@ -102,6 +102,13 @@ class Dispatcher:
             return f"at most {1 + self.max_retries} endpoints are tried"
         return None
 
+    def cut(self, endpoint_id: int) -> int:
+        """End at once what is in flight at that endpoint; how many exchanges that were.
+
+        Answers that had begun break off, requests without one yet go to another endpoint. No fault of the endpoint.
+        """
+        return self.connections.cut(endpoint_id)
+
     def model_missed(self, model: str | None, endpoint_id: int | None = None) -> None:
         """Say that nobody serves `model`, or that this endpoint does not after all."""
         if self.on_model_miss is not None:

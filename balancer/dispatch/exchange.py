@@ -172,7 +172,7 @@ class Exchange:
         self.panicked = self.panicked or lease.panic
         if dispatcher.why_final(len(self._tried), self.request) is not None:
             return None
-        if not self._retrying:
+        if not (self._retrying or self._verdict.wished):
             if not dispatcher.budget.try_retry():
                 dispatcher.journal.retry_refused(dispatcher.budget, dispatcher.clock())
                 return None
@@ -380,7 +380,8 @@ class Exchange:
         if abandoned:
             self._end_attempt(Outcome.NEUTRAL, abandoned, usage)
         elif broken is not None:
-            self._end_attempt(Outcome.FAILED, str(broken), usage)
+            verdict = judge_error(broken, retry_on_timeout=self._dispatcher.retry_on_timeout)
+            self._end_attempt(verdict.outcome, str(broken), usage)
         else:
             self._end_attempt(self._verdict.outcome, self._status_words(), usage)
 

@@ -14,6 +14,7 @@ from balancer.core.endpoints import Endpoint
 from balancer.core.errors import (
     AllBusy,
     BalancerError,
+    CutOff,
     Draining,
     InvalidRequest,
     NoEndpoint,
@@ -77,6 +78,7 @@ _ERROR_CLASSES: tuple[tuple[type[BalancerError], str], ...] = (
     (AllBusy, "busy"),
     (NoEndpoint, "no_endpoint"),
     (UpstreamTimeout, "timeout"),
+    (CutOff, "cut_off"),
     (UpstreamError, "upstream"),
 )
 
