@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:
-        settings = load_settings({**read_env_file(Path(".env")), **os.environ})
+        settings = load_settings(os.environ, read_env_file(Path(".env")))
     except SettingsError as error:
         for problem in error.problems:
             sys.stderr.write(f"llm-balancer: {problem}\n")

@@ -40,6 +40,7 @@ from balancer.proxy.affinity import Affinity
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
 from balancer.proxy.models import ModelsEndpoint
+from balancer.setting_texts import overview
 from balancer.settings import Settings
 from balancer.status import Status
 from balancer.store import ConfigurationStore, Database, TokenStore, UsageStore, UsageWriter
@@ -149,6 +150,7 @@ class Balancer:
                 draining=lambda: self.gateway.draining,
             ),
             default_timeout_seconds=self.settings.default_timeout_seconds,
+            settings=overview(self.settings),
         )
         self._look_after_endpoints(configuration)
         return self.admin.routes()

@@ -79,6 +79,7 @@ class ClientToken:
     completion_tokens: int = 0
     last_used_at: float | None = None
     rate: Rate = field(default_factory=Rate, repr=False)
+    token_rate: Rate = field(default_factory=Rate, repr=False)
 
 
 class ClientTokens:

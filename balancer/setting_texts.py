@@ -1,4 +1,4 @@
-"""Settings as text: the lines of a .env file taken in, the help for the command line given out."""
+"""Settings as text: the lines of a .env file taken in; the help for the command line and an overview given out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import re
 import textwrap
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from balancer.settings import SETTINGS, Setting, SettingsError
+from balancer.admin.answers import SettingView
+from balancer.settings import ATTRIBUTES, SETTINGS, Setting, Settings, SettingsError
 
 _ENV_LINE = re.compile(
     r"""\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*
@@ -57,3 +59,51 @@ def _help_entry(setting: Setting) -> str:
     text = f"{setting.help} Expects {setting.kind.expected}.{also}"
     indented = textwrap.fill(text, 96, initial_indent="      ", subsequent_indent="      ")
     return f"  {setting.name} (default: {setting.default or 'empty'})\n{indented}"
+
+
+def overview(settings: Settings) -> tuple[SettingView, ...]:
+    """Every setting as it is in force and where it came from, in the order of the table. Holds no secret."""
+    return tuple(_view(settings, setting, getattr(settings, attribute)) for attribute, setting in ATTRIBUTES.items())
+
+
+def _view(settings: Settings, setting: Setting, value: Any) -> SettingView:
+    variable = settings.given.get(setting.name)
+    source = "default" if variable is None else "file" if variable in settings.from_file else "environment"
+    shown = as_text(value)
+    if setting.name == "LB_ADMIN_TOKEN" and not value:
+        shown, source = "generated", "generated"
+    return SettingView(
+        name=setting.name,
+        group=setting.group,
+        value="***" if setting.secret and shown else shown,
+        default=setting.default,
+        source=source,
+        variable=variable,
+        help=setting.help,
+        expected=setting.kind.expected,
+        unit=setting.kind.unit or None,
+        choices=list(setting.kind.choices),
+        secret=setting.secret,
+    )
+
+
+def as_text(value: Any) -> str:
+    """The value of a setting as an operator would write it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, tuple):
+        return ",".join(map(_entry, value))
+    return str(value)
+
+
+def _entry(entry: Any) -> str:
+    """One entry of a list: a name, a network, a port, a host with or without a port, or such a host and its limit."""
+    match entry:
+        case (tuple() as address, int(limit)):
+            return f"{_entry(address)}={limit}"
+        case (str(host), port):
+            literal = f"[{host}]" if ":" in host and port is not None else host
+            return literal if port is None else f"{literal}:{port}"
+    return str(entry)

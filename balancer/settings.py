@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
 from typing import Any
 
 from balancer.core.affinity import KeySource
@@ -87,6 +88,8 @@ class Settings:
 
     `admin_token` is empty when none, or only the placeholder, was given: one must be generated then. `log_level` is
     in upper case, `log_format` in lower case. `unknown` has a line for each `LB_*` variable that is no setting.
+    `given` tells under which variable a setting was given, by the setting's name; `from_file` which of these variables
+    the file gave.
     """
 
     host: str = _setting(
@@ -154,14 +157,14 @@ class Settings:
     retention_days: int = _setting(
         "LB_RETENTION_DAYS",
         "Storage",
-        whole(1, 3650),
+        whole(1, 3650, "days"),
         "30",
         "Days for which usage per minute is kept.",
     )
     routing_strategy: str = _setting(
         "ROUTING_STRATEGY",
         "Routing",
-        Kind("one of " + ", ".join((*STRATEGIES, *ALIASES)), resolve_strategy),
+        Kind("one of " + ", ".join((*STRATEGIES, *ALIASES)), resolve_strategy, choices=tuple(STRATEGIES)),
         "percentage",
         "Routing mode at the first start; afterwards the mode chosen on the admin pages holds.",
     )
@@ -224,7 +227,7 @@ class Settings:
     affinity_prompt_bytes: int = _setting(
         "LB_AFFINITY_PROMPT_BYTES",
         "Routing",
-        whole(64, 1048576),
+        whole(64, 1048576, "bytes"),
         "2048",
         "How many bytes of the prompt count, from its beginning.",
     )
@@ -297,7 +300,7 @@ class Settings:
     max_body_bytes: int = _setting(
         "LB_MAX_BODY_BYTES",
         "Limits",
-        whole(1024, 2**30),
+        whole(1024, 2**30, "bytes"),
         "33554432",
         "Largest request body; longer ones are answered with 413.",
     )
@@ -424,6 +427,8 @@ class Settings:
         "Log lines for people (text) or one JSON object per line (json).",
     )
     unknown: tuple[str, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    from_file: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     @property
     def database_url(self) -> str:
@@ -431,29 +436,32 @@ class Settings:
         return self.database_url_override or f"sqlite+aiosqlite:///{self.db_path}"
 
 
-_ATTRIBUTES: Mapping[str, Setting] = {
+ATTRIBUTES: Mapping[str, Setting] = {
     item.name: item.metadata["setting"] for item in fields(Settings) if "setting" in item.metadata
 }
-SETTINGS: tuple[Setting, ...] = tuple(_ATTRIBUTES.values())
+SETTINGS: tuple[Setting, ...] = tuple(ATTRIBUTES.values())
 
 
-def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Settings from `environ`; empty values count as unset.
+def load_settings(environ: Mapping[str, str], file: Mapping[str, str] = MappingProxyType({})) -> Settings:
+    """Settings from `environ` and, where that lacks a variable, from `file`; empty values count as unset.
 
     Raises SettingsError with every problem found, not only the first.
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
-    for attribute, setting in _ATTRIBUTES.items():
-        given = {name: text for name in setting.names if (text := environ.get(name, "").strip())}
+    variables: dict[str, str] = {}
+    both = {**file, **environ}
+    for attribute, setting in ATTRIBUTES.items():
+        given = {name: text for name in setting.names if (text := both.get(name, "").strip())}
         parsed = _parse(setting, given, problems)
         if any(value != next(iter(parsed.values())) for value in parsed.values()):
             problems.append(_conflict(setting, given))
         if parsed:
-            values[attribute] = next(iter(parsed.values()))
+            variables[setting.name], values[attribute] = next(iter(parsed.items()))
     if problems:
         raise SettingsError(tuple(problems))
-    return Settings(**values, unknown=tuple(_unknown(environ)))
+    from_file = frozenset(variables.values()) - environ.keys()
+    return Settings(**values, unknown=tuple(_unknown(both)), given=variables, from_file=from_file)
 
 
 def _parse(setting: Setting, given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from itertools import takewhile
+from statistics import median
 from typing import NamedTuple
 
 from balancer.auth import ClientToken
@@ -169,6 +171,12 @@ class Traffic:
         """Tokens and requests per second over the last minute."""
         return self.total.rates(now)
 
+    def median_first_byte_seconds(self, since: float) -> float | None:
+        """The median time to the first byte of the logged requests that ended after Unix time `since`, None without."""
+        recent = takewhile(lambda record: record.at >= since, reversed(self.log))
+        times = [record.first_byte_seconds for record in recent if record.first_byte_seconds is not None]
+        return median(times) if times else None
+
     def completion_passed(self, endpoint_id: int, now: float, tokens: int) -> None:
         """Count tokens of a running stream; the difference to the true number comes with `request_finished`."""
         self.total.add(now, completion_tokens=tokens)
@@ -230,6 +238,7 @@ class Traffic:
         if record.usage is not None:
             client.prompt_tokens += record.usage.prompt_tokens
             client.completion_tokens += record.usage.completion_tokens
+            client.token_rate.add(now, record.usage.total_tokens)
         if client.id is not None:
             self.changed_clients.add(client)
 

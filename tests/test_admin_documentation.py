@@ -36,6 +36,7 @@ PATHS = {
     "/tokens/{tid}": {"patch", "delete"},
     "/session": {"get", "post", "delete"},
     "/events": {"get"},
+    "/settings": {"get"},
     "/openapi.json": {"get"},
 }
 

@@ -31,6 +31,7 @@ class TestState:
             "stats": {
                 "tokens_per_second": 0,
                 "requests_per_second": 0,
+                "ttfb_median_seconds": None,
                 "total_inflight": 0,
                 "inflight_per_endpoint": {},
             },
@@ -61,7 +62,19 @@ class TestState:
         assert (second["last_error"], second["eligible"]) == ("connection refused", True)
         assert state["stats"]["tokens_per_second"] == 16.7
         assert state["stats"]["requests_per_second"] == 0.1
+        assert state["stats"]["ttfb_median_seconds"] == 0.25
         assert state["overhead_median_seconds"] == 0.00025
+
+    async def test_the_median_is_of_the_last_minute(self, admin: AdminServer) -> None:
+        await admin.add("a", connected=True)
+        for _ in range(3):
+            admin.serve(1, Outcome.FAILED, error="reset")  # without a first byte
+        for seconds in (0.5, 0.1, 0.9):
+            admin.traffic.log.append(admin.serve(1)._replace(first_byte_seconds=seconds))
+        admin.wall_clock.now += 60
+        assert (await admin.get("state"))["stats"]["ttfb_median_seconds"] == 0.25
+        admin.wall_clock.now += 1
+        assert (await admin.get("state"))["stats"]["ttfb_median_seconds"] is None
 
     async def test_shares_of_the_last_minute_are_not_those_of_a_lifetime(self, admin: AdminServer) -> None:
         await admin.add("a", connected=True)

@@ -148,6 +148,7 @@ class TokenView:
     prompt_tokens_total: int
     completion_tokens_total: int
     requests_per_second: float
+    tokens_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +160,14 @@ class CreatedToken(TokenView):
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The whole balancer over the last 60 seconds, and what is in flight now, by endpoint id."""
+    """The whole balancer over the last 60 seconds, and what is in flight now, by endpoint id.
+
+    `ttfb_median_seconds` is that of the latest 1,000 requests of that time, None without any.
+    """
 
     tokens_per_second: float
     requests_per_second: float
+    ttfb_median_seconds: float | None
     total_inflight: int
     inflight_per_endpoint: dict[str, int]
 
@@ -358,6 +363,27 @@ class ProbeAnswer(ConnectionTest):
     """How a probe went, and how the endpoint stands after it."""
 
     health: HealthView
+
+
+@dataclass(frozen=True, slots=True)
+class SettingView:
+    """One setting of the process, which only a restart changes. Texts are as an operator would write them.
+
+    `value` is "***" for a secret that is set. `source` is environment, file (`.env`), default, or generated;
+    `variable` the variable it was given under, which may be an older name. `choices` is empty where others go too.
+    """
+
+    name: str
+    group: str
+    value: str
+    default: str
+    source: str
+    variable: str | None
+    help: str
+    expected: str
+    unit: str | None
+    choices: list[str]
+    secret: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from balancer.admin.answers import SettingView
 from balancer.admin.configuration import LiveConfiguration
 from balancer.admin.endpoints import EndpointOperations
 from balancer.admin.events import EventStream, Snapshots
@@ -35,8 +36,8 @@ class AdminApi:
     """Everything under `/admin/api`.
 
     `clock` is monotonic, `wall_clock` Unix time, both in seconds. `admission` is the data plane's. Without a
-    `usage_writer`, resets are stored with the next usage. `snapshot_seconds` lie between two states of the event
-    streams.
+    `usage_writer`, resets are stored with the next usage. `settings` are those of the process, as they may be shown.
+    `snapshot_seconds` lie between two states of the event streams.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class AdminApi:
         version: str,
         admission: Admission | None = None,
         default_timeout_seconds: float = 120.0,
+        settings: Sequence[SettingView] = (),
         snapshot_seconds: float = 1.0,
     ) -> None:
         reader = StateReader(configuration, pool, traffic, tokens, dispatcher, clock, wall_clock, version)
         self._wall_clock = wall_clock
+        self._settings = settings
         self._version = version
         self._document: dict[str, Any] | None = None
         self._configuration = configuration
@@ -90,6 +93,13 @@ class AdminApi:
                 str,
                 (503,),
                 media_type="text/event-stream",
+            ),
+            Operation(
+                "GET",
+                "/settings",
+                "The settings of the process; secrets masked",
+                self._show_settings,
+                list[SettingView],
             ),
             Operation("GET", "/openapi.json", "This document", self._openapi, dict[str, Any]),
         ]
@@ -127,6 +137,9 @@ class AdminApi:
         self._snapshots.admit()
         session = call.admin.session if call.admin else None
         return EventStream(self._snapshots, lambda: session is not None and self._wall_clock() >= session.expires_at)
+
+    async def _show_settings(self, _: Call) -> Response:
+        return answer(self._settings)
 
     async def _openapi(self, _: Call) -> Response:
         if self._document is None:

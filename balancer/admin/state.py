@@ -141,14 +141,17 @@ class StateReader:
             prompt_tokens_total=token.prompt_tokens,
             completion_tokens_total=token.completion_tokens,
             requests_per_second=round(token.rate.per_second(self.clock()), 1),
+            tokens_per_second=round(token.token_rate.per_second(self.clock()), 1),
         )
 
     def _stats(self) -> Stats:
         rates = self.traffic.rates(self.clock())
+        ttfb_seconds = self.traffic.median_first_byte_seconds(self.wall_clock() - RATE_WINDOW_SECONDS)
         inflight = {str(endpoint_id): state.inflight for endpoint_id, state in self.pool.states.items()}
         return Stats(
             tokens_per_second=round(rates.tokens_per_second, 1),
             requests_per_second=round(rates.requests_per_second, 1),
+            ttfb_median_seconds=None if ttfb_seconds is None else round(ttfb_seconds, 4),
             total_inflight=sum(inflight.values()),
             inflight_per_endpoint=inflight,
         )
