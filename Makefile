@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is skipped is told with its reason; pictures of what failed stay in build/browser.
+BROWSER_OPTIONS := -rs --output build/browser --screenshot only-on-failure
 
 .PHONY: run test test-browser check demo bench webui clean
 
@@ -25,10 +27,10 @@ test: $(VENV)/.installed-dev webui  ## checks and all tests
 	scripts/check
 	$(BIN)/python -m pytest
 	$(BIN)/python scripts/webui.py --install-node test
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS)
 
 test-browser: $(VENV)/.installed-dev webui  ## only the tests that drive a browser
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS)
 
 check: $(VENV)/.installed-dev  ## style, types and layers
 	scripts/check

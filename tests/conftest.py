@@ -1,4 +1,8 @@
-"""Fixtures of more than one module; a module's own of the same name come first."""
+"""Fixtures of more than one module; a module's own of the same name come first.
+
+Keeps the tests that drive a browser out of a run that did not ask for them by path: they use the synchronous interface
+of Playwright, which does not go together with asyncio tests in one process.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,16 @@ import pytest
 from balancer.store import Database
 from tests.store_parts import Clock, make_database, url_of
 from tests.upstream_fakes import Bench, FakeLoop
+
+_BROWSER = Path(__file__).parent / "browser"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Ignore `tests/browser` unless every path on the command line lies in it."""
+    if collection_path != _BROWSER and _BROWSER not in collection_path.parents:
+        return None
+    asked = [(config.invocation_params.dir / argument.partition("::")[0]).resolve() for argument in config.args]
+    return None if asked and all(path == _BROWSER or _BROWSER in path.parents for path in asked) else True
 
 
 @pytest.fixture(scope="session")

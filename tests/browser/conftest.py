@@ -1,0 +1,116 @@
+"""Fixtures of the browser tests: a stage to act on, a Chromium, and watched pages of the editor in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from playwright.sync_api import Playwright
+from pytest_playwright.pytest_playwright import CreateContextCallback
+
+from tests.browser.stage import ADMIN_TOKEN, Stage
+from tests.browser.watched import Watched
+
+_FLAGS = (
+    "--no-sandbox",  # which root may not use
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_DESKTOP = {"width": 1440, "height": 900}
+# Something that takes longer than this is broken; the default of half a minute only delays the news.
+_PATIENCE_MS = 10_000
+
+
+class OpenEditor(Protocol):
+    """Opens the editor in a browser profile of its own, as another operator would."""
+
+    def __call__(self, stage: Stage, *, logged_in: bool = True, path: str = "/admin", **context: Any) -> Watched:
+        """`context` are options of the browser context: `viewport`, `color_scheme`, `reduced_motion`, ..."""
+
+
+def _chromium(playwright: Playwright) -> str:
+    """The Chromium to drive: the one named, the system's, or Playwright's own. Fails in CI where there is none."""
+    candidates = [os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("google-chrome")]
+    for path in (*candidates, playwright.chromium.executable_path):
+        if path and Path(path).exists():
+            return path
+    words = "no Chromium: install the package chromium, name one in CHROMIUM, or run `playwright install chromium`"
+    if os.environ.get("CI"):
+        pytest.fail(words)
+    pytest.skip(words)
+
+
+@pytest.fixture(scope="session")
+def base_url() -> None:
+    """Each stage has its own. Replaces a fixture of a plugin which is made in a way that pytest deprecates."""
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any], playwright: Playwright) -> dict[str, Any]:
+    """How the browser is started."""
+    return {**browser_type_launch_args, "executable_path": _chromium(playwright), "args": list(_FLAGS)}
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures go: LB_SCREENSHOTS, or a temporary directory."""
+    named = os.environ.get("LB_SCREENSHOTS")
+    directory = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+@pytest.fixture
+def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    """Makes stages, with the arguments of `Stage` behind the directory; they end with the test."""
+    with ExitStack() as stack:
+
+        def make(backends: int = 3, **environ: str) -> Stage:
+            directory = tmp_path / f"stage-{len(list(tmp_path.iterdir()))}"
+            directory.mkdir()
+            return stack.enter_context(Stage(directory, backends, **environ))
+
+        yield make
+
+
+@pytest.fixture
+def stage(make_stage: Callable[..., Stage]) -> Stage:
+    """A balancer without endpoints, and three fake backends."""
+    return make_stage()
+
+
+@pytest.fixture
+def open_editor(new_context: CreateContextCallback, screenshots: Path) -> Iterator[OpenEditor]:
+    """Opens editors; each is checked for complaints when the test has passed."""
+    opened: list[Watched] = []
+
+    def open_one(stage: Stage, *, logged_in: bool = True, path: str = "/admin", **context: Any) -> Watched:
+        made = new_context(**{"base_url": stage.url, "viewport": _DESKTOP, **context})
+        made.set_default_timeout(_PATIENCE_MS)
+        if logged_in:
+            answer = made.request.post("/admin/api/session", data={"token": ADMIN_TOKEN})
+            assert answer.ok, answer.text()
+        watched = Watched(made.new_page(), stage.url, screenshots)
+        opened.append(watched)
+        watched.page.goto(path)
+        return watched
+
+    yield open_one
+    for each in opened:
+        if not each.page.is_closed():
+            each.check()
+
+
+@pytest.fixture
+def editor(open_editor: OpenEditor, stage: Stage) -> Watched:
+    """The editor of `stage`, logged in."""
+    return open_editor(stage)
