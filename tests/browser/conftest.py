@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,18 +12,10 @@ import pytest
 from playwright.sync_api import Playwright
 from pytest_playwright.pytest_playwright import CreateContextCallback
 
+from tests.browser.chromium import FLAGS, MISSING, find_chromium
 from tests.browser.stage import ADMIN_TOKEN, Stage
 from tests.browser.watched import Watched
 
-_FLAGS = (
-    "--no-sandbox",  # which root may not use
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 _DESKTOP = {"width": 1440, "height": 900}
 # Something that takes longer than this is broken; the default of half a minute only delays the news.
 _PATIENCE_MS = 10_000
@@ -38,15 +29,13 @@ class OpenEditor(Protocol):
 
 
 def _chromium(playwright: Playwright) -> str:
-    """The Chromium to drive: the one named, the system's, or Playwright's own. Fails in CI where there is none."""
-    candidates = [os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("google-chrome")]
-    for path in (*candidates, playwright.chromium.executable_path):
-        if path and Path(path).exists():
-            return path
-    words = "no Chromium: install the package chromium, name one in CHROMIUM, or run `playwright install chromium`"
+    """The Chromium to drive. Where there is none, tests are skipped, or in CI failed."""
+    path = find_chromium(playwright)
+    if path is not None:
+        return path
     if os.environ.get("CI"):
-        pytest.fail(words)
-    pytest.skip(words)
+        pytest.fail(MISSING)
+    pytest.skip(MISSING)
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +46,7 @@ def base_url() -> None:
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any], playwright: Playwright) -> dict[str, Any]:
     """How the browser is started."""
-    return {**browser_type_launch_args, "executable_path": _chromium(playwright), "args": list(_FLAGS)}
+    return {**browser_type_launch_args, "executable_path": _chromium(playwright), "args": list(FLAGS)}
 
 
 @pytest.fixture(scope="session")
