@@ -27,7 +27,7 @@ _NEEDED_NODE = (20, 19)
 _PACKED = frozenset({".js", ".css", ".svg", ".json", ".txt", ".map"})
 # What `npm ci` leaves behind when it is done.
 _INSTALLED = Path("node_modules", ".package-lock.json")
-_ERROR_LINES = 40
+_SHOWN_LINES = 20
 
 
 class Node(NamedTuple):
@@ -140,8 +140,16 @@ def _npm(arguments: list[str], directory: Path, node: Node, *, shown: bool = Fal
         check=False,
     )
     if done.returncode:
-        last = "\n".join((done.stdout or "").splitlines()[-_ERROR_LINES:])
-        raise BuildError(f"`npm {' '.join(arguments)}` in {directory} failed with code {done.returncode}\n{last}")
+        words = "\n".join(_told(done.stdout or ""))
+        raise BuildError(f"`npm {' '.join(arguments)}` in {directory} failed with code {done.returncode}\n{words}")
+
+
+def _told(output: str) -> list[str]:
+    """The beginning and the end of what npm wrote: what is wrong may stand at either."""
+    lines = output.splitlines()
+    if len(lines) <= 2 * _SHOWN_LINES:
+        return lines
+    return [*lines[:_SHOWN_LINES], "...", *lines[-_SHOWN_LINES:]]
 
 
 def _pack(dist: Path) -> None:

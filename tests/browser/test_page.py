@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import expect
 
+from balancer.admin.bundle import read_bundle
 from tests.browser.conftest import OpenEditor
 from tests.browser.stage import Stage
 from tests.browser.watched import Watched
+
+# All scripts of the editor together, as they travel.
+MOST_SCRIPT_BYTES = 220_000
+
+
+def test_the_scripts_are_small() -> None:
+    bundle = read_bundle(Path(__file__).parents[2] / "webui" / "dist")
+    sizes = {name: len(each.packed or each.content) for name, each in bundle.assets.items() if name.endswith(".js")}
+    assert sum(sizes.values()) <= MOST_SCRIPT_BYTES, sizes
 
 
 def test_the_page_loads_under_its_policy(stage: Stage, open_editor: OpenEditor) -> None:
