@@ -148,6 +148,7 @@ def _introduce(url: str) -> None:
         f"""
   The balancer listens on {url}, with four fake backends wired and {CLIENTS} clients asking.
 
+  the editor:  {url}/admin, with the token {ADMIN_TOKEN}
   state:       curl -s {url}/admin/api/state -H 'X-Admin-Token: {ADMIN_TOKEN}' | python3 -m json.tool
   a request:   curl -s {url}/v1/chat/completions \\
                  --json '{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}]}}'

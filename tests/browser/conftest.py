@@ -78,8 +78,10 @@ def stage(make_stage: Callable[..., Stage]) -> Stage:
 
 
 @pytest.fixture
-def open_editor(new_context: CreateContextCallback, screenshots: Path) -> Iterator[OpenEditor]:
-    """Opens editors; each is checked for complaints when the test has passed."""
+def open_editor(
+    new_context: CreateContextCallback, screenshots: Path, make_stage: Callable[..., Stage]
+) -> Iterator[OpenEditor]:
+    """Opens editors; each is checked for complaints at the end of the test, before its stage ends."""
     opened: list[Watched] = []
 
     def open_one(stage: Stage, *, logged_in: bool = True, path: str = "/admin", **context: Any) -> Watched:
