@@ -9,22 +9,32 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Playwright
+from playwright.sync_api import BrowserContext, Playwright
 from pytest_playwright.pytest_playwright import CreateContextCallback
 
+from scripts.webui import is_fresh
 from tests.browser.chromium import FLAGS, MISSING, find_chromium
 from tests.browser.stage import ADMIN_TOKEN, Stage
 from tests.browser.watched import Watched
 
+_WEBUI = Path(__file__).resolve().parents[2] / "webui"
 _DESKTOP = {"width": 1440, "height": 900}
 # Something that takes longer than this is broken; the default of half a minute only delays the news.
 _PATIENCE_MS = 10_000
 
 
 class OpenEditor(Protocol):
-    """Opens the editor in a browser profile of its own, as another operator would."""
+    """Opens the editor in a browser profile of its own, as another operator would, or in another tab `beside` one."""
 
-    def __call__(self, stage: Stage, *, logged_in: bool = True, path: str = "/admin", **context: Any) -> Watched:
+    def __call__(
+        self,
+        stage: Stage,
+        *,
+        beside: Watched | None = None,
+        logged_in: bool = True,
+        path: str = "/admin",
+        **context: Any,
+    ) -> Watched:
         """`context` are options of the browser context: `viewport`, `color_scheme`, `reduced_motion`, ..."""
 
 
@@ -47,6 +57,13 @@ def base_url() -> None:
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any], playwright: Playwright) -> dict[str, Any]:
     """How the browser is started."""
     return {**browser_type_launch_args, "executable_path": _chromium(playwright), "args": list(FLAGS)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built() -> None:
+    """Stop before tests tell of an editor that is not the one of these sources."""
+    if not is_fresh(_WEBUI):
+        pytest.exit("the editor is not built from these sources: run `make webui`", returncode=1)
 
 
 @pytest.fixture(scope="session")
@@ -84,12 +101,23 @@ def open_editor(
     """Opens editors; each is checked for complaints at the end of the test, before its stage ends."""
     opened: list[Watched] = []
 
-    def open_one(stage: Stage, *, logged_in: bool = True, path: str = "/admin", **context: Any) -> Watched:
-        made = new_context(**{"base_url": stage.url, "viewport": _DESKTOP, **context})
+    def profile(stage: Stage, logged_in: bool, options: dict[str, Any]) -> BrowserContext:
+        made = new_context(**{"base_url": stage.url, "viewport": _DESKTOP, **options})
         made.set_default_timeout(_PATIENCE_MS)
         if logged_in:
             answer = made.request.post("/admin/api/session", data={"token": ADMIN_TOKEN})
             assert answer.ok, answer.text()
+        return made
+
+    def open_one(
+        stage: Stage,
+        *,
+        beside: Watched | None = None,
+        logged_in: bool = True,
+        path: str = "/admin",
+        **context: Any,
+    ) -> Watched:
+        made = profile(stage, logged_in, context) if beside is None else beside.page.context
         watched = Watched(made.new_page(), stage.url, screenshots)
         opened.append(watched)
         watched.page.goto(path)

@@ -40,6 +40,13 @@ def test_its_policy_stops_what_is_not_its_own(editor: Watched) -> None:
     assert any("policy: script-src" in each for each in editor.complaints)
 
 
+def test_a_tab_beside_another_is_watched_too(stage: Stage, editor: Watched, open_editor: OpenEditor) -> None:
+    second = open_editor(stage, beside=editor)
+    second.page.evaluate("console.error('seen')")
+    second.allow("seen")
+    assert second.page.context is editor.page.context and second.complaints and not editor.complaints
+
+
 def test_the_watch_sees_what_it_should(editor: Watched) -> None:
     editor.page.evaluate("console.error('seen')")
     with pytest.raises(AssertionError, match="console error: seen"):
