@@ -83,7 +83,7 @@ def _bundle(manifest: Mapping[str, Any], assets: Mapping[str, Asset]) -> Bundle:
     entry = next((key for key, chunk in manifest.items() if chunk.get("isEntry") and chunk.get("name") == _ENTRY), None)
     if entry is None:
         raise BundleError(f"has no entry named {_ENTRY}")
-    chunks = list(_with_imports(manifest, entry, {}))
+    chunks = list(_with_imports(manifest, entry, set()))
     styles = dict.fromkeys(style for chunk in chunks for style in chunk.get("css", ()))
     script, *preloads = (chunk["file"] for chunk in chunks)
     for name in (script, *preloads, *styles):
@@ -92,11 +92,11 @@ def _bundle(manifest: Mapping[str, Any], assets: Mapping[str, Asset]) -> Bundle:
     return Bundle(script, tuple(styles), tuple(preloads), MappingProxyType(dict(assets)))
 
 
-def _with_imports(manifest: Mapping[str, Any], key: str, seen: dict[str, None]) -> Iterator[Mapping[str, Any]]:
+def _with_imports(manifest: Mapping[str, Any], key: str, seen: set[str]) -> Iterator[Mapping[str, Any]]:
     """A chunk and what it imports at once; not what it imports later, when it is needed."""
     if key in seen:
         return
-    seen[key] = None
+    seen.add(key)
     yield manifest[key]
     for each in manifest[key].get("imports", ()):
         yield from _with_imports(manifest, each, seen)
