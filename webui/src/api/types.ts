@@ -81,11 +81,13 @@ export interface TokenView {
   prompt_tokens_total: number;
   completion_tokens_total: number;
   requests_per_second: number;
+  tokens_per_second: number;
 }
 
 export interface Stats {
   tokens_per_second: number;
   requests_per_second: number;
+  ttfb_median_seconds: number | null;
   total_inflight: number;
 }
 

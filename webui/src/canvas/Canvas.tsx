@@ -167,7 +167,9 @@ function edgeFor(wire: GraphWire, selection: ReadonlySet<string>): Edge {
     // A wire is moved by pulling it out at its endpoint: the handle lies above the wire's own end.
     reconnectable: false,
     data: { endpointId: wire.endpointId, draining: wire.kind === "draining" },
-    ariaRole: "presentation",
+    // The label beside it is what can be read and pressed.
+    ariaRole: "img",
+    ariaLabel: wire.says,
     domAttributes: { "aria-roledescription": undefined },
   };
 }

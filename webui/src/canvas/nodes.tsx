@@ -32,7 +32,7 @@ export const IncomingNode = memo(function IncomingNode({ id }: Props) {
       <span className="small muted">Incoming</span>
       <span className="incoming-rate">{compact(totals.tokens_per_second)}</span>
       <span className="small muted">tok/s · {rate(totals.requests_per_second)} req/s</span>
-      <Handle type="source" position={Position.Right} id="out" aria-label="Draw a wire from Incoming" />
+      <Handle type="source" position={Position.Right} id="out" title="Draw a wire from here" />
     </div>
   );
 });
@@ -95,7 +95,7 @@ function EndpointCard({ endpoint, className }: { endpoint: EndpointConfig; class
       aria-label={spoken(endpoint, numbers)}
       className={classes("node endpoint", !(connected && enabled) && "off", className)}
     >
-      <Handle type="target" position={Position.Left} id="in" aria-label={`Wire to ${name}`} />
+      <Handle type="target" position={Position.Left} id="in" title="Draw a wire to here" />
       <div className="endpoint-head">
         <Load endpoint={endpoint} />
         <div className="grow">

@@ -26,6 +26,7 @@ export const NO_NUMBERS: Numbers = {
   totals: {
     tokens_per_second: 0,
     requests_per_second: 0,
+    ttfb_median_seconds: null,
     total_inflight: 0,
     overheadSeconds: null,
     queueDepth: 0,
