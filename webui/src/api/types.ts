@@ -159,6 +159,59 @@ export interface RequestView {
   error: string;
 }
 
+export interface RequestsView {
+  /** All that ever finished since the start, also those that are no longer in the log. */
+  finished: number;
+  requests: RequestView[];
+}
+
+export interface CandidateView {
+  id: number;
+  name: string;
+  eligible: boolean;
+  reason: string | null;
+  reason_text: string | null;
+  wait_seconds: number | null;
+  /** The lowest wins, unless a session decides; null where it was not compared. */
+  score: number | null;
+  share: number | null;
+  affinity_preferred: boolean;
+}
+
+export interface ExplanationView {
+  would: "serve" | "wait" | "refuse";
+  status: number;
+  endpoint: { id: number; name: string } | null;
+  /** Served by an endpoint that is thought to be down, as nothing else is left. */
+  panic: boolean;
+  model: { asked: string | null; resolved: string | null };
+  strategy: string;
+  affinity: string;
+  candidates: CandidateView[];
+  refusal: { status: number; code: string | null; message: string; retry_after: number | null } | null;
+}
+
+export interface RevisionsView {
+  revision: number;
+  revisions: RevisionView[];
+}
+
+export interface SettingView {
+  name: string;
+  group: string;
+  /** "***" for a secret that is set. */
+  value: string;
+  default: string;
+  source: "environment" | "file" | "default" | "generated";
+  /** The variable it was given under, which may be an older name. */
+  variable: string | null;
+  help: string;
+  expected: string;
+  unit: string | null;
+  choices: string[];
+  secret: boolean;
+}
+
 export interface SeriesView {
   endpoint: number | null;
   step_seconds: number;
