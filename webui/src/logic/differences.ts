@@ -17,6 +17,8 @@ export type ChangeKind = "added" | "deleted" | "changed";
 type Fields = Readonly<Record<string, unknown>>;
 
 const PLACE_FIELDS = ["pos_x", "pos_y"];
+/** Of a whole endpoint these stand elsewhere: its name above, its place on the canvas. */
+const TOLD_ELSEWHERE = [...PLACE_FIELDS, "name"];
 
 export function kindOf(change: ChangeView): ChangeKind {
   return change.before === null ? "added" : change.after === null ? "deleted" : "changed";
@@ -28,7 +30,7 @@ export function differences(change: ChangeView): Difference[] {
   if (before && after) return changedFields(before, after).map((field) => difference(field, before, after));
   const whole = before ?? after ?? {};
   return Object.keys(whole)
-    .filter((field) => !PLACE_FIELDS.includes(field) && !saysNothing(whole[field]))
+    .filter((field) => !TOLD_ELSEWHERE.includes(field) && !saysNothing(field, whole[field]))
     .map((field) => difference(field, before, after));
 }
 
@@ -60,7 +62,8 @@ function shownValue(field: string, value: unknown): string {
   return valueInWords(field, value);
 }
 
-function saysNothing(value: unknown): boolean {
+function saysNothing(field: string, value: unknown): boolean {
+  if (field === "discovered" && value === false) return true;
   if (value === null || value === undefined || value === "") return true;
   return typeof value === "object" && Object.keys(value).length === 0;
 }

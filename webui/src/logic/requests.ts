@@ -135,12 +135,15 @@ export function verdictInWords(explanation: ExplanationView): string {
   return `It would be refused with ${refusal?.status ?? explanation.status}: ${refusal?.message ?? ""}${again}`;
 }
 
-/** Why a candidate may not take it, or what speaks for it. */
+/** Why a candidate may not take it, or what else is to be said of it; empty: nothing. */
 export function candidateInWords(candidate: CandidateView): string {
-  const parts = [candidate.reason_text ?? candidate.reason ?? "may take it"];
-  if (candidate.wait_seconds) parts.push(`perhaps in ${duration(candidate.wait_seconds)}`);
+  const parts = [candidate.reason_text ?? candidate.reason ?? ""];
+  // The other reasons name their time themselves.
+  if (candidate.reason === "full" && candidate.wait_seconds) {
+    parts.push(`perhaps room in ${duration(candidate.wait_seconds)}`);
+  }
   if (candidate.affinity_preferred) parts.push("the session's first choice");
-  return parts.join(", ");
+  return parts.filter(Boolean).join(", ");
 }
 
 /** The chosen one first, then those that may by score, then the others. */

@@ -9,12 +9,13 @@ export interface RangeOption {
   /** How far it looks back, and what one point of the chart stands for. */
   seconds: number;
   stepSeconds: number;
+  stepLabel: string;
   refreshSeconds: number;
 }
 
 export const RANGES: Record<Range, RangeOption> = {
-  minutes: { label: "15 minutes", seconds: 900, stepSeconds: 5, refreshSeconds: 2 },
-  day: { label: "24 hours", seconds: 86_400, stepSeconds: 300, refreshSeconds: 30 },
+  minutes: { label: "15 minutes", seconds: 900, stepSeconds: 5, stepLabel: "5 seconds", refreshSeconds: 2 },
+  day: { label: "24 hours", seconds: 86_400, stepSeconds: 300, stepLabel: "5 minutes", refreshSeconds: 30 },
 };
 
 export function seriesPath(range: Range, endpoint: number | null): string {

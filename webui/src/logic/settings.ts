@@ -24,7 +24,8 @@ export function grouped(settings: readonly SettingView[], filter: string, change
 export function shownValue(setting: SettingView, value: string): string {
   if (value === "") return "empty";
   if (setting.secret && value === "***") return "set, not shown";
-  return setting.unit && /^\d/.test(value) ? `${value} ${setting.unit}` : value;
+  if (!setting.unit || !/^\d/.test(value)) return value;
+  return `${value} ${value === "1" ? setting.unit.replace(/s$/, "") : setting.unit}`;
 }
 
 export function sourceInWords(setting: SettingView): string {

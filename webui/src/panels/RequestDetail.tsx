@@ -159,11 +159,9 @@ function Explained({ explanation, at }: { explanation: ExplanationView; at: stri
                     <Icon name={chosen ? "check" : each.eligible ? "dot" : "cross"} />
                     {chosen ? "would take it" : each.eligible ? "could" : "not now"}
                   </span>{" "}
-                  {!(chosen && each.eligible && !each.reason_text) && (
-                    <span className="muted">{candidateInWords(each)}</span>
-                  )}
+                  <span className="muted">{candidateInWords(each)}</span>
                 </td>
-                <td className="number">{each.score === null ? "–" : each.score.toPrecision(4)}</td>
+                <td className="number">{each.score === null ? "–" : each.score.toFixed(2)}</td>
                 <td className="number">{each.share === null ? "–" : each.share}</td>
               </tr>
             );

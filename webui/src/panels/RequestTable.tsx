@@ -41,9 +41,10 @@ export function RequestTable(props: {
 }) {
   const ref = useRef<HTMLTableElement>(null);
   const width = useWidth(ref);
-  const columns = COLUMNS.filter((each) => !each.wideOnly || width === 0 || width >= NARROW_PIXELS);
+  const narrow = width > 0 && width < NARROW_PIXELS;
+  const columns = COLUMNS.filter((each) => !(narrow && each.wideOnly));
   return (
-    <table className="table request-table" ref={ref}>
+    <table className={`table request-table${narrow ? " narrow" : ""}`} ref={ref}>
       <colgroup>
         <col className="col-opener" />
         {columns.map((each) => (
