@@ -36,6 +36,8 @@ export function ImportDialog(props: { text: string; onClose: () => void }) {
     if (failed === null) return props.onClose();
     editor.flow.setState({ saving: "saved" });
     setRefused(failed);
+    // A question about a conflict takes the place of this dialog.
+    if (editor.ui.getState().dialog?.kind !== "import") editor.complain(new Error(failed.join(" ")));
   };
   const nothing = plan ? "Nothing in it differs from what is here." : "Choose a file or paste an export first.";
   return (
@@ -67,6 +69,9 @@ export function ImportDialog(props: { text: string; onClose: () => void }) {
           </ul>
         </div>
       )}
+      <p className="visually-hidden" role="status">
+        {plan && (acts.length ? saying(plan) : nothing)}
+      </p>
       {plan && <Plan plan={plan} structure={structure} acts={acts} />}
     </Dialog>
   );
@@ -169,7 +174,7 @@ function Plan({ plan, structure, acts }: { plan: Import; structure: Structure; a
   const change = acts.find((each) => each.kind === "change");
   const mode = plan.file.routing_mode;
   return (
-    <div className="import-plan stack" aria-live="polite">
+    <div className="import-plan stack">
       {create.length > 0 && (
         <section className="stack">
           <h3>

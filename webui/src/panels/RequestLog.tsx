@@ -3,7 +3,6 @@
 import { useEffect, useRef, useState } from "react";
 import type { RequestsView, RequestView } from "../api/types";
 import { Button, Icon } from "../design/parts";
-import { count } from "../logic/format";
 import { curlLine, newerThan, type RequestFilter, requestsPath, type StatusClass } from "../logic/requests";
 import { useNumbers, useStructure, useUi } from "../state/context";
 import "./drawer.css";
@@ -73,7 +72,6 @@ export function RequestLog() {
           value && <NoRequests filtered={endpoint !== null || filter.status !== "" || filter.model !== ""} />
         )}
       </section>
-      <p className="visually-hidden">{count(shown.length, "request")} shown</p>
     </div>
   );
 }

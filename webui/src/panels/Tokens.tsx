@@ -1,6 +1,6 @@
 // Client tokens: who may send requests. A new one is shown once, in this panel alone, and forgotten with it.
 
-import { useEffect, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { ApiProblem } from "../api/client";
 import { Button, Icon } from "../design/parts";
 import { ago, compact } from "../logic/format";
@@ -19,13 +19,15 @@ interface Created {
 
 export function Tokens() {
   const { clients } = useStructure();
-  const [created, setCreated] = useState<Created | null>(null);
+  const [created, setCreated] = useState<readonly Created[]>([]);
   const open = useOpen(clients.length === 0);
   return (
     <div className="panel">
-      <NewToken onCreated={setCreated} />
+      <NewToken onCreated={(each) => setCreated([each, ...created])} />
       <section className="panel-scroll" aria-label="Client tokens in force">
-        {created && <Shown created={created} onDone={() => setCreated(null)} />}
+        {created.map((each) => (
+          <Shown key={each.token} created={each} onDone={() => setCreated(created.filter((other) => other !== each))} />
+        ))}
         {open === true && (
           <p className="note warn panel-note row">
             <Icon name="warning" />
@@ -73,8 +75,9 @@ function NewToken({ onCreated }: { onCreated: (created: Created) => void }) {
   const create = async (event: React.FormEvent) => {
     event.preventDefault();
     if (busy) return;
-    setBusy(true);
     setProblem("");
+    if (!name.trim()) return setProblem("Give it the name of whoever will use it.");
+    setBusy(true);
     try {
       const made = await editor.client.post<Created>("/tokens", { name });
       onCreated({ name: made.name, token: made.token });
@@ -165,6 +168,11 @@ function Row({ client, last }: { client: ClientConfig; last: boolean }) {
   const numbers = useNumbers((state) => state.numbers.clients.get(client.key));
   const now = useNow(5);
   const [renaming, setRenaming] = useState(false);
+  const renameButton = useRef<HTMLButtonElement>(null);
+  const renamed = () => {
+    setRenaming(false);
+    renameButton.current?.focus();
+  };
   const revoke = async () => {
     const sure = await editor.ask({
       title: `Revoke the token of ${client.name}?`,
@@ -186,7 +194,7 @@ function Row({ client, last }: { client: ClientConfig; last: boolean }) {
   return (
     <tr>
       <td className="truncate">
-        {renaming ? <Rename client={client} onDone={() => setRenaming(false)} /> : <strong>{client.name}</strong>}
+        {renaming ? <Rename client={client} onDone={renamed} /> : <strong>{client.name}</strong>}
       </td>
       <td className="mono small">{client.preview}</td>
       <td className="number">{(numbers?.requests ?? 0).toLocaleString("en")}</td>
@@ -202,6 +210,7 @@ function Row({ client, last }: { client: ClientConfig; last: boolean }) {
         ) : (
           <span className="token-acts">
             <Button
+              ref={renameButton}
               tone="quiet"
               tight
               why={renaming ? "It is being renamed." : undefined}
@@ -229,6 +238,7 @@ function Rename({ client, onDone }: { client: ClientConfig; onDone: () => void }
     event.preventDefault();
     if (name === client.name) return onDone();
     setProblem("");
+    if (!name.trim()) return setProblem("It needs a name.");
     try {
       await editor.client.send({ method: "PATCH", path: `/tokens/${client.id}`, body: { name } });
       await refreshed(editor);
