@@ -8,6 +8,7 @@ import {
   modelWords,
   newerThan,
   requestsPath,
+  sameRows,
   tokensOf,
   totalOf,
   verdictInWords,
@@ -101,6 +102,17 @@ describe("what arrived since", () => {
     expect(newerThan(rows.slice(2), rows)).toBe(2);
     expect(newerThan(rows, rows)).toBe(0);
     expect(newerThan([], rows)).toBe(3);
+  });
+});
+
+describe("rows from answer to answer", () => {
+  it("stay the same values, but not after a restart", () => {
+    const known = [request({ number: 2 }), request({ number: 1, request_id: "req-old" })];
+    const latest = [request({ number: 3 }), request({ number: 2 }), request({ number: 1, request_id: "req-new" })];
+    const rows = sameRows(known, latest);
+    expect(rows[0]).toBe(latest[0]);
+    expect(rows[1]).toBe(known[0]);
+    expect(rows[2]).toBe(latest[2]);
   });
 });
 

@@ -105,6 +105,16 @@ export function whyThere(request: RequestView): string {
   return `${last.endpoint} was asked after ${before.join(", then ")}.${panic}`;
 }
 
+/** The latest rows, but those that were known already as the same values: a finished request never changes. */
+export function sameRows(known: readonly RequestView[], latest: readonly RequestView[]): RequestView[] {
+  const byNumber = new Map(known.map((each) => [each.number, each]));
+  return latest.map((each) => {
+    const before = byNumber.get(each.number);
+    // After a restart the numbers begin anew.
+    return before?.request_id === each.request_id ? before : each;
+  });
+}
+
 /** How many of `latest` are newer than what is shown; both newest first. */
 export function newerThan(shown: readonly RequestView[], latest: readonly RequestView[]): number {
   const newest = shown[0]?.number ?? 0;

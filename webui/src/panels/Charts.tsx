@@ -9,7 +9,7 @@ import { useEditor, useNumbers, useUi } from "../state/context";
 import { selectedEndpoints } from "../state/ui";
 import "./drawer.css";
 import "./Charts.css";
-import { EndpointFilter } from "./pieces";
+import { EndpointFilter, PanelScroll } from "./pieces";
 import { type ChartLine, TimeChart } from "./TimeChart";
 import { useEvery, useLoaded } from "./useLoaded";
 
@@ -80,7 +80,7 @@ export function Charts() {
         </span>
       </div>
       {problem && <p className="note warn panel-note">{problem}</p>}
-      <div className="panel-scroll charts">
+      <PanelScroll label="Charts by time" className="charts">
         {figures(range).map(({ title, unit, lines, format }) => (
           <TimeChart
             key={title}
@@ -93,7 +93,7 @@ export function Charts() {
             span={RANGES[range].seconds}
           />
         ))}
-      </div>
+      </PanelScroll>
     </div>
   );
 }

@@ -124,9 +124,14 @@ function Explain({ request }: { request: RequestView }) {
   );
 }
 
+/** What was asked for is seen, also at the lower end of the drawer. */
+function intoView(element: HTMLElement | null): void {
+  element?.scrollIntoView({ block: "nearest" });
+}
+
 function Explained({ explanation, at }: { explanation: ExplanationView; at: string }) {
   return (
-    <div className="stack explained">
+    <div className="stack" ref={intoView}>
       <p>
         <strong>{verdictInWords(explanation)}</strong>{" "}
         <span className="small muted">

@@ -1,13 +1,13 @@
 // The last requests: who served them, and why there. It moves with the traffic until somebody reads further down.
 
-import { useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { RequestsView, RequestView } from "../api/types";
 import { Button, Icon } from "../design/parts";
-import { curlLine, newerThan, type RequestFilter, requestsPath, type StatusClass } from "../logic/requests";
+import { curlLine, newerThan, type RequestFilter, requestsPath, type StatusClass, sameRows } from "../logic/requests";
 import { useNumbers, useStructure, useUi } from "../state/context";
 import "./drawer.css";
 import "./RequestLog.css";
-import { Copyable, EndpointFilter } from "./pieces";
+import { Copyable, EndpointFilter, PanelScroll } from "./pieces";
 import { RequestTable } from "./RequestTable";
 import { useLoaded } from "./useLoaded";
 
@@ -26,8 +26,8 @@ export function RequestLog() {
   // What was opened in an answer to another question is not open here.
   const [opened, setOpened] = useState<{ from: string; number: number | null }>({ from: "", number: null });
   const open = opened.from === from ? opened.number : null;
-  const setOpen = (number: number | null) => setOpened({ from, number });
-  const latest = value?.requests ?? NO_REQUESTS;
+  const setOpen = useCallback((number: number | null) => setOpened({ from, number }), [from]);
+  const latest = useSameRows(value?.requests ?? NO_REQUESTS);
   const held = paused || reading || open !== null;
   const [shown, takeLatest] = useHeld(latest, from, held);
   const waiting = newerThan(shown, latest);
@@ -58,12 +58,9 @@ export function RequestLog() {
         </Button>
       </div>
       {problem && <p className="note warn panel-note">{problem}</p>}
-      <section
+      <PanelScroll
         ref={scroller}
-        className="panel-scroll"
-        aria-label="The last requests"
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
-        tabIndex={0}
+        label="The last requests"
         onScroll={(event) => setReading(event.currentTarget.scrollTop > 8)}
       >
         {shown.length > 0 ? (
@@ -71,7 +68,7 @@ export function RequestLog() {
         ) : (
           value && <NoRequests filtered={endpoint !== null || filter.status !== "" || filter.model !== ""} />
         )}
-      </section>
+      </PanelScroll>
     </div>
   );
 }
@@ -85,6 +82,15 @@ function useTicks(reload: () => void, paused: boolean): void {
     last.current = tick;
     reload();
   }, [tick, paused, reload]);
+}
+
+/** Rows keep their identity from answer to answer, so that only new ones are drawn. */
+function useSameRows(latest: RequestView[]): RequestView[] {
+  const known = useRef(NO_REQUESTS);
+  return useMemo(() => {
+    known.current = sameRows(known.current, latest);
+    return known.current;
+  }, [latest]);
 }
 
 /** What is shown stays while it is being read; another question is answered at once. */

@@ -1,6 +1,6 @@
 // The rows of the request log. One opens at a time and tells why it went where it went.
 
-import { Fragment, type ReactNode, useRef } from "react";
+import { Fragment, memo, type ReactNode, useRef } from "react";
 import type { RequestView } from "../api/types";
 import { Button } from "../design/parts";
 import { clock, duration } from "../logic/format";
@@ -34,6 +34,8 @@ const COLUMNS: readonly Column[] = [
   { id: "status", title: "status", cell: (each) => <Status request={each} /> },
 ];
 
+const NARROW_COLUMNS = COLUMNS.filter((each) => !each.wideOnly);
+
 export function RequestTable(props: {
   requests: readonly RequestView[];
   open: number | null;
@@ -42,7 +44,7 @@ export function RequestTable(props: {
   const ref = useRef<HTMLTableElement>(null);
   const width = useWidth(ref);
   const narrow = width > 0 && width < NARROW_PIXELS;
-  const columns = COLUMNS.filter((each) => !(narrow && each.wideOnly));
+  const columns = narrow ? NARROW_COLUMNS : COLUMNS;
   return (
     <table className={`table request-table${narrow ? " narrow" : ""}`} ref={ref}>
       <colgroup>
@@ -78,7 +80,7 @@ export function RequestTable(props: {
   );
 }
 
-function Row(props: {
+const Row = memo(function Row(props: {
   request: RequestView;
   columns: readonly Column[];
   open: boolean;
@@ -119,7 +121,7 @@ function Row(props: {
       )}
     </Fragment>
   );
-}
+});
 
 function Tokens({ request }: { request: RequestView }) {
   const { provenance } = request;

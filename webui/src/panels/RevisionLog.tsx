@@ -9,6 +9,7 @@ import { useEditor, useFlow } from "../state/context";
 import { DifferenceList } from "./DifferenceList";
 import "./drawer.css";
 import "./RevisionLog.css";
+import { PanelScroll } from "./pieces";
 import { useLoaded, useNow } from "./useLoaded";
 
 const PAGE = 50;
@@ -38,7 +39,7 @@ export function RevisionLog() {
   return (
     <div className="panel">
       {problem && <p className="note warn panel-note">{problem}</p>}
-      <section className="panel-scroll" aria-label="Changes, newest first">
+      <PanelScroll label="Changes, newest first">
         {rows.length > 0 && (
           <table className="table revision-table">
             <thead>
@@ -79,7 +80,7 @@ export function RevisionLog() {
             </Button>
           </p>
         )}
-      </section>
+      </PanelScroll>
     </div>
   );
 }

@@ -7,6 +7,7 @@ import { count } from "../logic/format";
 import { grouped, shownValue, sourceInWords } from "../logic/settings";
 import "./drawer.css";
 import "./SettingsOverview.css";
+import { PanelScroll } from "./pieces";
 import { useLoaded } from "./useLoaded";
 
 const NONE: SettingView[] = [];
@@ -42,12 +43,7 @@ export function SettingsOverview() {
         </span>
       </div>
       {problem && <p className="note warn panel-note">{problem}</p>}
-      <section
-        className="panel-scroll"
-        aria-label="All settings"
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
-        tabIndex={0}
-      >
+      <PanelScroll label="All settings">
         {shown > 0 && <Table groups={groups} />}
         {value && !shown && (
           <p className="empty">
@@ -55,7 +51,7 @@ export function SettingsOverview() {
             {changedOnly && !filter ? "Everything is at its default." : "No setting is like this."}
           </p>
         )}
-      </section>
+      </PanelScroll>
     </div>
   );
 }

@@ -7,7 +7,7 @@ import { ago, compact } from "../logic/format";
 import type { ClientConfig } from "../logic/structure";
 import { useEditor, useNumbers, useStructure } from "../state/context";
 import type { Editor } from "../state/editor";
-import { Copyable } from "./pieces";
+import { Copyable, PanelScroll } from "./pieces";
 import "./drawer.css";
 import "./Tokens.css";
 import { useNow } from "./useLoaded";
@@ -24,7 +24,7 @@ export function Tokens() {
   return (
     <div className="panel">
       <NewToken onCreated={(each) => setCreated([each, ...created])} />
-      <section className="panel-scroll" aria-label="Client tokens in force">
+      <PanelScroll label="Client tokens in force">
         {created.map((each) => (
           <Shown key={each.token} created={each} onDone={() => setCreated(created.filter((other) => other !== each))} />
         ))}
@@ -46,7 +46,7 @@ export function Tokens() {
           </p>
         )}
         {clients.length > 0 && <Table clients={clients} />}
-      </section>
+      </PanelScroll>
     </div>
   );
 }

@@ -74,3 +74,11 @@ export function EndpointFilter() {
     </select>
   );
 }
+
+/** What scrolls below the tools of a tab; reachable by keyboard, as not every tab has something to focus in it. */
+export function PanelScroll({ label, className, ...rest }: { label: string } & React.ComponentProps<"section">) {
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
+    <section {...rest} className={`panel-scroll${className ? ` ${className}` : ""}`} aria-label={label} tabIndex={0} />
+  );
+}
