@@ -8,6 +8,7 @@ import { type Act, callOf, clashes, type Question, questionBefore, saying } from
 import { describeClash } from "../logic/clash";
 import type { Place, Places } from "../logic/layout";
 import { numbersOf, type Structure, structureOf } from "../logic/structure";
+import { createDraftsStore } from "./drafts";
 import { createFlowStore, setMoves, setPending, takeServer } from "./flow";
 import { createNumbersStore, Ticker } from "./numbers";
 import { createSessionStore } from "./session";
@@ -35,6 +36,7 @@ export class Editor {
   readonly flow = createFlowStore();
   readonly numbers = createNumbersStore();
   readonly session = createSessionStore();
+  readonly drafts = createDraftsStore();
   readonly ui;
   readonly live: LiveState;
   private readonly ticker = new Ticker(this.numbers);

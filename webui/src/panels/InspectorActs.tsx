@@ -1,0 +1,47 @@
+// What can be done with the endpoints of the inspector: from the registry, those that apply first.
+
+import { ACTIONS } from "../actions/list";
+import type { Action } from "../actions/registry";
+import { Button, type IconName } from "../design/parts";
+import { useAct } from "../editor/acting";
+import { useEndpointNumbers, useFlow, useStructure } from "../state/context";
+
+/** With their icons, in their order; `hidden`: not shown while they do not apply, since another stands for them. */
+const SHOWN: readonly { id: string; icon: IconName; title?: string; hidden?: true }[] = [
+  { id: "connect", icon: "plug", title: "Connect", hidden: true },
+  { id: "cut", icon: "drain", title: "Drain", hidden: true },
+  { id: "abort", icon: "cut", hidden: true },
+  { id: "requests-here", icon: "list", title: "Requests here" },
+  { id: "duplicate", icon: "copy" },
+  { id: "delete", icon: "trash", title: "Delete" },
+];
+
+export function InspectorActs({ ids }: { ids: readonly number[] }) {
+  // What applies depends on the structure and on what drains.
+  useStructure();
+  useFlow((state) => state.draining);
+  useEndpointNumbers(ids[0] ?? 0);
+  const { run, context } = useAct();
+  const here = context(ids);
+  return (
+    <div className="inspector-acts" role="group" aria-label="Actions">
+      {SHOWN.map(({ id, icon, title, hidden }) => {
+        const each = ACTIONS.find((one: Action) => one.id === id);
+        const applies = each?.applies(here);
+        if (!each || (hidden && applies !== true)) return null;
+        return (
+          <Button
+            key={id}
+            icon={icon}
+            tone={each.danger ? "danger" : undefined}
+            title={`${each.does} (${each.keys[0]})`}
+            why={typeof applies === "string" ? applies : undefined}
+            onClick={() => run(each, ids)}
+          >
+            {title ?? each.title}
+          </Button>
+        );
+      })}
+    </div>
+  );
+}
