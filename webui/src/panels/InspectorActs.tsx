@@ -6,13 +6,14 @@ import { Button, type IconName } from "../design/parts";
 import { useAct } from "../editor/acting";
 import { useEndpointNumbers, useFlow, useStructure } from "../state/context";
 
-/** With their icons, in their order; `hidden`: not shown while they do not apply, since another stands for them. */
-const SHOWN: readonly { id: string; icon: IconName; title?: string; hidden?: true }[] = [
+/** With their icons, in their order; `hidden`: not shown while they do not apply, since another
+ * stands for them; `bare`: the icon says it. */
+const SHOWN: readonly { id: string; icon: IconName; title?: string; hidden?: true; bare?: true }[] = [
   { id: "connect", icon: "plug", title: "Connect", hidden: true },
   { id: "cut", icon: "drain", title: "Drain", hidden: true },
   { id: "abort", icon: "cut", hidden: true },
   { id: "requests-here", icon: "list", title: "Requests here" },
-  { id: "duplicate", icon: "copy" },
+  { id: "duplicate", icon: "copy", bare: true },
   { id: "delete", icon: "trash", title: "Delete" },
 ];
 
@@ -25,20 +26,22 @@ export function InspectorActs({ ids }: { ids: readonly number[] }) {
   const here = context(ids);
   return (
     <div className="inspector-acts" role="group" aria-label="Actions">
-      {SHOWN.map(({ id, icon, title, hidden }) => {
+      {SHOWN.map(({ id, icon, title, hidden, bare }) => {
         const each = ACTIONS.find((one: Action) => one.id === id);
         const applies = each?.applies(here);
         if (!each || (hidden && applies !== true)) return null;
         return (
           <Button
             key={id}
+            tight
             icon={icon}
+            aria-label={bare ? each.title : undefined}
             tone={each.danger ? "danger" : undefined}
             title={`${each.does} (${each.keys[0]})`}
             why={typeof applies === "string" ? applies : undefined}
             onClick={() => run(each, ids)}
           >
-            {title ?? each.title}
+            {bare ? null : (title ?? each.title)}
           </Button>
         );
       })}

@@ -58,7 +58,7 @@ function Sums({ endpoints }: { endpoints: readonly EndpointConfig[] }) {
   const figures: [string, string][] = [
     [compact(sum((id) => numbers.get(id)?.tokens_per_second ?? 0)), "tok/s"],
     [compact(sum((id) => numbers.get(id)?.requests_per_second ?? 0)), "req/s"],
-    [compact(sum((id) => numbers.get(id)?.inflight ?? 0)), "in flight"],
+    [String(sum((id) => numbers.get(id)?.inflight ?? 0)), "in flight"],
     [percent(Math.round(sum((id) => numbers.get(id)?.share_percent ?? 0) * 10) / 10), "of tokens"],
   ];
   return (

@@ -46,7 +46,7 @@ function Chart({ lines, now }: { lines: RecentLines | null; now: number }) {
       {line && <path className="area" d={`${line}L${WIDTH} ${HEIGHT - 2}L0 ${HEIGHT - 2}Z`} />}
       {lines && lines.target.length > 0 && <path className="target" d={pathOf(lines.target, most, WIDTH, HEIGHT)} />}
       {line && <path className="actual" d={line} />}
-      <text x={WIDTH - 4} y="12" textAnchor="end">
+      <text x="6" y="14">
         {lines ? compact(most) : ""}
       </text>
     </svg>

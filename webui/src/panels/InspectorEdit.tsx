@@ -9,7 +9,16 @@ import type { Update } from "../logic/acts";
 import { named } from "../logic/acts";
 import { labelOf, valueInWords } from "../logic/clash";
 import { changedMeanwhile, draftKey, rebased, typed } from "../logic/drafts";
-import { commonValue, type FieldName, problemOfField, readField, sameForAll, sameValue, textOf } from "../logic/fields";
+import {
+  commonValue,
+  type FieldName,
+  problemOfField,
+  readField,
+  sameForAll,
+  sameValue,
+  sentence,
+  textOf,
+} from "../logic/fields";
 import type { EndpointConfig } from "../logic/structure";
 import { useEditor, useFlow } from "../state/context";
 import { setDraft } from "../state/drafts";
@@ -125,11 +134,6 @@ export function problemIn(error: unknown, field: string): string {
   if (error.status === 401) return "Not saved: the session had ended. Press Enter to save it now.";
   if (error.unreachable) return "Not saved: the balancer cannot be reached. Press Enter to try again.";
   return sentence(error.message);
-}
-
-function sentence(text: string): string {
-  const begun = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
 /** The handlers that all text controls of an edit share. `lines`: Enter makes a line, Ctrl+Enter saves. */
