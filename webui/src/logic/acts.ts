@@ -138,7 +138,12 @@ function changeInWords(updates: Update[], names: (ids: number[]) => string): str
   const fields = new Set(updates.flatMap((each) => Object.keys(each.fields)));
   const first = updates[0]?.fields ?? {};
   if (fields.size === 1 && fields.has("connected")) {
-    return `${who} ${first.connected ? "connected" : "disconnected"}`;
+    const [on, off] = [true, false].map((connected) =>
+      updates.flatMap((each) => (each.fields.connected === connected ? each.id : [])),
+    ) as [number[], number[]];
+    return [on.length ? `${names(on)} connected` : "", off.length ? `${names(off)} disconnected` : ""]
+      .filter(Boolean)
+      .join(", ");
   }
   if (fields.size === 1 && fields.has("enabled")) return `${who} ${first.enabled ? "enabled" : "disabled"}`;
   if (fields.size === 1 && fields.has("token_quota_percent")) {

@@ -60,14 +60,15 @@ export function placeOfEnvironmentClient(structure: Structure, index: number): P
   };
 }
 
-/** A free place for a new endpoint: below the lowest in the column of the others. */
+/** A free place for a new endpoint: below the lowest in the column of the others, and not on Incoming. */
 export function freePlace(structure: Structure): Place {
-  const all = structure.endpoints;
-  if (!all.length) {
-    return snapped({ x: structure.incoming.x + INCOMING_SIZE.width + WIRE_ROOM, y: structure.incoming.y });
-  }
-  const last = all.reduce((lowest, each) => (each.pos_y > lowest.pos_y ? each : lowest));
-  return snapped({ x: last.pos_x, y: last.pos_y + ENDPOINT_SIZE.height + GAP });
+  const { endpoints, incoming } = structure;
+  if (!endpoints.length) return snapped({ x: incoming.x + INCOMING_SIZE.width + WIRE_ROOM, y: incoming.y });
+  const last = endpoints.reduce((lowest, each) => (each.pos_y > lowest.pos_y ? each : lowest));
+  const below = snapped({ x: last.pos_x, y: last.pos_y + ENDPOINT_SIZE.height + GAP });
+  const beside = below.x >= incoming.x + INCOMING_SIZE.width || below.x + ENDPOINT_SIZE.width <= incoming.x;
+  const apart = below.y >= incoming.y + INCOMING_SIZE.height || below.y + ENDPOINT_SIZE.height <= incoming.y;
+  return beside || apart ? below : snapped({ x: below.x, y: incoming.y + INCOMING_SIZE.height + GAP });
 }
 
 export type Direction = "left" | "right" | "up" | "down";
