@@ -23,12 +23,15 @@ const press = (key: string, ...held: ("ctrl" | "meta" | "shift" | "alt")[]): Key
 });
 
 describe("the list", () => {
-  test.each(ACTIONS.map((each) => [each.id, each] as const))("%s has all that help, menus and palette show", (_, each) => {
-    expect(each.title).toMatch(/^[A-Z]/);
-    expect(each.does).toMatch(/^[A-Z].*\.$/);
-    expect(each.keys.length).toBeGreaterThan(0);
-    expect(each.spots.length).toBeGreaterThan(0);
-  });
+  test.each(ACTIONS.map((each) => [each.id, each] as const))(
+    "%s has all that help, menus and palette show",
+    (_, each) => {
+      expect(each.title).toMatch(/^[A-Z]/);
+      expect(each.does).toMatch(/^[A-Z].*\.$/);
+      expect(each.keys.length).toBeGreaterThan(0);
+      expect(each.spots.length).toBeGreaterThan(0);
+    },
+  );
 
   test("ids and keys are unique", () => {
     const ids = ACTIONS.map((each) => each.id);
@@ -99,7 +102,9 @@ describe("keys", () => {
       const parts = name === "+" ? ["+"] : name.split("+");
       const key = parts.at(-1) ?? "";
       const held = parts.slice(0, -1).map((each) => each.toLowerCase() as "ctrl");
-      expect(nameOf(press(held.includes("shift" as "ctrl") ? key : key.length === 1 ? key.toLowerCase() : key, ...held))).toBe(name);
+      expect(
+        nameOf(press(held.includes("shift" as "ctrl") ? key : key.length === 1 ? key.toLowerCase() : key, ...held)),
+      ).toBe(name);
     }
   });
 

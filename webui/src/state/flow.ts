@@ -34,10 +34,10 @@ export function createFlowStore() {
 }
 
 /** Take over what the server says; the view keeps its identity when nothing of it changed. */
-export function takeServer(store: FlowStore, server: Structure, numbers: Numbers): void {
+export function takeServer(store: FlowStore, server: Structure, numbers: Numbers, evenOlder = false): void {
   const before = store.getState();
   // An answer that was overtaken on the way must not bring back what was.
-  if (before.server && server.revision < before.server.revision) return;
+  if (!evenOlder && before.server && server.revision < before.server.revision) return;
   const draining = server.endpoints
     .filter((each) => !each.connected && (numbers.endpoints.get(each.id)?.inflight ?? 0) > 0)
     .map((each) => each.id);

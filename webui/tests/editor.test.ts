@@ -1,0 +1,579 @@
+// The editor without its views against a balancer in memory: saving, conflicts, undo, layout.
+
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { AdminClient } from "../src/api/client";
+import type { EndpointView } from "../src/api/types";
+import { type Act, type Changes, connect } from "../src/logic/acts";
+import { Editor } from "../src/state/editor";
+import type { Dialog } from "../src/state/ui";
+import { endpoint } from "./made";
+import { FakeServer, type Seen } from "./server";
+
+const change = (id: number, fields: Changes): Act => ({ kind: "change", updates: [{ id, fields }] });
+
+async function meet(...endpoints: EndpointView[]): Promise<{ server: FakeServer; editor: Editor }> {
+  const server = new FakeServer(...endpoints);
+  vi.stubGlobal("fetch", server.fetch);
+  const editor = new Editor(new AdminClient(), "system");
+  editor.client.csrfToken = "csrf";
+  await editor.refresh();
+  server.seen.length = 0;
+  return { server, editor };
+}
+
+const dialogOf = (editor: Editor) => editor.ui.getState().dialog;
+const toastsOf = (editor: Editor) => editor.ui.getState().toasts.map((each) => each.text);
+const one = (editor: Editor, id = 1) => editor.structure.endpoints.find((each) => each.id === id);
+
+/** As much of a page as the live state looks at; without locks it polls. */
+const page = () => {
+  vi.stubGlobal("document", Object.assign(new EventTarget(), { hidden: false }));
+  vi.stubGlobal("navigator", {});
+};
+
+/** Lets everything that waits for nothing but the fake server come to its end. */
+async function settle(): Promise<void> {
+  await vi.advanceTimersByTimeAsync(0);
+}
+
+async function answered<K extends Dialog["kind"]>(editor: Editor, kind: K): Promise<Extract<Dialog, { kind: K }>> {
+  await settle();
+  const dialog = dialogOf(editor);
+  expect(dialog?.kind).toBe(kind);
+  return dialog as Extract<Dialog, { kind: K }>;
+}
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+describe("saving", () => {
+  test("an act is one request with the revision that was seen; the view shows it at once", async () => {
+    const { server, editor } = await meet(endpoint(1, { connected: false }));
+    const done = editor.submit(connect([1], true));
+    expect(one(editor)?.connected).toBe(true);
+    expect(editor.flow.getState().saving).toBe("saving");
+    expect(await done).toBe(true);
+    expect(server.writes).toEqual(["PATCH /endpoints"]);
+    expect(server.seen[0]?.headers.get("if-match")).toBe('"1"');
+    expect(server.of(1).connected).toBe(true);
+    expect(editor.flow.getState()).toMatchObject({ saving: "saved", pending: [] });
+    expect(editor.revision).toBe(2);
+    expect(toastsOf(editor)).toEqual(["gpu-1 connected"]);
+    expect(editor.ui.getState().announcement).toBe("gpu-1 connected");
+  });
+
+  test("acts are saved one after the other, each on what the one before made", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2), endpoint(3));
+    let running = 0;
+    let most = 0;
+    server.before = async ({ method }: Seen) => {
+      if (method === "GET") return;
+      running += 1;
+      most = Math.max(most, running);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    };
+    server.after = ({ method }) => {
+      if (method !== "GET") running -= 1;
+    };
+    const acts = [1, 2, 3].map((id) => editor.submit(change(id, { weight: id + 1 })));
+    expect(editor.structure.endpoints.map((each) => each.weight)).toEqual([2, 3, 4]);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(await Promise.all(acts)).toEqual([true, true, true]);
+    expect(most).toBe(1);
+    expect(server.seen.filter((each) => each.method !== "GET").map((each) => each.headers.get("if-match"))).toEqual([
+      '"1"',
+      '"2"',
+      '"3"',
+    ]);
+    expect(dialogOf(editor)).toBe(null);
+  });
+
+  test("several at once are one request and one revision", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2), endpoint(3));
+    await editor.submit(connect([1, 2], false));
+    expect(server.writes).toEqual(["PATCH /endpoints"]);
+    expect(server.state.revision).toBe(2);
+  });
+
+  test("nothing to change is done already", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    expect(await editor.submit({ kind: "change", updates: [] })).toBe(true);
+    expect(server.seen).toEqual([]);
+    expect(toastsOf(editor)).toEqual([]);
+  });
+
+  test("a refused field is told to whoever asked, and the view goes back", async () => {
+    const { editor } = await meet(endpoint(1));
+    const done = editor.submit(change(1, { weight: -1 }));
+    expect(one(editor)?.weight).toBe(-1);
+    await expect(done).rejects.toMatchObject({
+      status: 422,
+      fields: [{ field: "weight", message: "must be positive" }],
+    });
+    expect(one(editor)?.weight).toBe(1);
+    expect(editor.flow.getState()).toMatchObject({ saving: "failed", pending: [] });
+    expect(editor.canUndo).toBe(false);
+    expect(await editor.submit(change(1, { weight: 2 }))).toBe(true);
+    expect(editor.flow.getState().saving).toBe("saved");
+  });
+
+  test("offline: refused in words, nothing is thrown away, and it goes on later", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    await editor.submit(change(1, { weight: 2 }));
+    server.down = true;
+    const typed = change(1, { name: "a long name that was typed" });
+    await expect(editor.submit(typed)).rejects.toMatchObject({ unreachable: true });
+    expect(typed).toEqual(change(1, { name: "a long name that was typed" }));
+    expect(editor.flow.getState().saving).toBe("failed");
+    expect(one(editor)?.name).toBe("gpu-1");
+    expect(editor.canUndo).toBe(true);
+    server.down = false;
+    expect(await editor.submit(typed)).toBe(true);
+    expect(server.of(1).name).toBe("a long name that was typed");
+  });
+
+  test("what was carried out is done, even when the look after it fails", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    server.before = ({ method }) => {
+      if (method === "GET") server.down = true;
+    };
+    expect(await editor.submit(change(1, { weight: 2 }))).toBe(true);
+    server.before = () => {};
+    server.down = false;
+    expect(editor.canUndo).toBe(true);
+    await editor.undo();
+    expect(server.of(1).weight).toBe(1);
+  });
+
+  test("what has to be asked is asked first", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    const done = editor.submit(connect([1], false));
+    const dialog = await answered(editor, "ask");
+    expect(dialog.question.title).toBe("Disconnect the last endpoint?");
+    expect(one(editor)?.connected).toBe(true);
+    dialog.decide(false);
+    expect(await done).toBe(false);
+    expect(server.writes).toEqual([]);
+    const again = editor.submit(connect([1], false));
+    (await answered(editor, "ask")).decide(true);
+    expect(await again).toBe(true);
+    expect(dialogOf(editor)).toBe(null);
+    expect(server.of(1).connected).toBe(false);
+    expect(await editor.submit(connect([1], true), { asked: true, says: "" })).toBe(true);
+    expect(toastsOf(editor)).toEqual(["gpu-1 disconnected"]);
+  });
+});
+
+describe("two operators", () => {
+  test("disjoint changes are put together, with a word", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    server.change(2, { weight: 7 });
+    expect(await editor.submit(change(1, { weight: 3 }))).toBe(true);
+    expect(server.of(1).weight).toBe(3);
+    expect(server.of(2).weight).toBe(7);
+    expect(one(editor, 2)?.weight).toBe(7);
+    expect(dialogOf(editor)).toBe(null);
+    expect(toastsOf(editor)).toEqual(["Merged with what another operator changed meanwhile.", "gpu-1 changed"]);
+  });
+
+  test("another field of the same endpoint is disjoint", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    server.change(1, { name: "theirs" });
+    expect(await editor.submit(change(1, { weight: 3 }))).toBe(true);
+    expect(server.of(1)).toMatchObject({ name: "theirs", weight: 3 });
+  });
+
+  test("the same field: mine holds when that is chosen", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    server.change(1, { token_quota_percent: 30 });
+    const done = editor.submit(change(1, { token_quota_percent: 40 }));
+    const { choice } = await answered(editor, "conflict");
+    expect(choice.fields).toEqual([{ name: "gpu-1: Token quota", mine: "40 %", theirs: "30 %" }]);
+    expect(server.of(1).token_quota_percent).toBe(30);
+    choice.decide("mine");
+    expect(await done).toBe(true);
+    expect(server.of(1).token_quota_percent).toBe(40);
+    expect(dialogOf(editor)).toBe(null);
+    await editor.undo();
+    expect(server.of(1).token_quota_percent).toBe(30);
+  });
+
+  test("the same field: theirs holds when that is chosen", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    server.change(1, { token_quota_percent: 30 });
+    const done = editor.submit(change(1, { token_quota_percent: 40 }));
+    (await answered(editor, "conflict")).choice.decide("theirs");
+    expect(await done).toBe(false);
+    expect(server.of(1).token_quota_percent).toBe(30);
+    expect(one(editor)?.token_quota_percent).toBe(30);
+    expect(editor.flow.getState()).toMatchObject({ saving: "saved", pending: [] });
+    expect(editor.canUndo).toBe(false);
+    expect(toastsOf(editor)).toEqual([]);
+  });
+
+  test("changed once more while the question stands: asked again", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    server.change(1, { weight: 2 });
+    const done = editor.submit(change(1, { weight: 9 }));
+    const first = await answered(editor, "conflict");
+    server.change(1, { weight: 3 });
+    first.choice.decide("mine");
+    const second = await answered(editor, "conflict");
+    expect(second.choice.fields[0]?.theirs).toBe("3");
+    second.choice.decide("mine");
+    expect(await done).toBe(true);
+    expect(server.of(1).weight).toBe(9);
+  });
+
+  test("a form that was opened before a change is measured by what it had seen", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    const base = editor.revision;
+    server.change(1, { weight: 5 });
+    await editor.refresh();
+    expect(one(editor)?.weight).toBe(5);
+    const done = editor.submit(change(1, { weight: 2 }), { base });
+    (await answered(editor, "conflict")).choice.decide("theirs");
+    expect(await done).toBe(false);
+    expect(server.of(1).weight).toBe(5);
+  });
+
+  test("deleted meanwhile is said", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    server.remove(1);
+    const done = editor.submit(change(1, { weight: 5 }));
+    const { choice } = await answered(editor, "conflict");
+    expect(choice.fields).toEqual([{ name: "endpoint 1", mine: "change it", theirs: "was deleted" }]);
+    choice.decide("theirs");
+    expect(await done).toBe(false);
+  });
+
+  test("an act behind a question waits for it", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    server.change(1, { weight: 2 });
+    const first = editor.submit(change(1, { weight: 9 }));
+    const second = editor.submit(change(2, { weight: 4 }));
+    const { choice } = await answered(editor, "conflict");
+    expect(server.of(2).weight).toBe(1);
+    choice.decide("theirs");
+    expect(await Promise.all([first, second])).toEqual([false, true]);
+    expect([server.of(1).weight, server.of(2).weight]).toEqual([2, 4]);
+  });
+});
+
+describe("undo and redo", () => {
+  test("take back the revision the act made, and bring it back", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    await editor.submit(change(1, { weight: 3 }));
+    await editor.submit(connect([2], false));
+    expect(editor.session.getState()).toMatchObject({ canUndo: true, canRedo: false });
+    await editor.undo();
+    expect(server.writes.at(-1)).toBe("POST /revisions/3/revert");
+    expect([server.of(1).weight, server.of(2).connected]).toEqual([3, true]);
+    await editor.undo();
+    expect(server.writes.at(-1)).toBe("POST /revisions/2/revert");
+    expect(server.of(1).weight).toBe(1);
+    expect(editor.session.getState()).toMatchObject({ canUndo: false, canRedo: true });
+    await editor.redo();
+    expect([server.of(1).weight, server.of(2).connected]).toEqual([3, true]);
+    await editor.redo();
+    expect(server.of(2).connected).toBe(false);
+    expect(editor.session.getState()).toMatchObject({ canUndo: true, canRedo: false });
+    expect(toastsOf(editor).at(-1)).toBe("Redone: gpu-2 disconnected");
+    await editor.undo();
+    expect(server.of(2).connected).toBe(true);
+  });
+
+  test("a new act forgets what was undone", async () => {
+    const { editor } = await meet(endpoint(1));
+    await editor.submit(change(1, { weight: 3 }));
+    await editor.undo();
+    await editor.submit(change(1, { weight: 4 }));
+    expect(editor.canRedo).toBe(false);
+  });
+
+  test("a deleted endpoint comes back", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    await editor.submit({ kind: "delete", ids: [2] });
+    expect(server.state.endpoints).toHaveLength(1);
+    await editor.undo();
+    expect(server.of(2).name).toBe("gpu-2");
+  });
+
+  test("refused with the reason where somebody changed the same since; other steps go on", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    await editor.submit(change(2, { weight: 8 }));
+    await editor.submit(change(1, { weight: 3 }));
+    server.change(1, { weight: 5 });
+    await editor.undo();
+    expect(server.of(1).weight).toBe(5);
+    expect(toastsOf(editor).at(-1)).toBe('Cannot undo "gpu-1 changed": changed again since: endpoints.1.weight');
+    expect(editor.flow.getState()).toMatchObject({ saving: "saved", pending: [] });
+    expect(editor.canRedo).toBe(false);
+    await editor.undo();
+    expect(server.of(2).weight).toBe(1);
+  });
+
+  test("offline it can be tried again", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    await editor.submit(change(1, { weight: 3 }));
+    server.down = true;
+    await editor.undo();
+    expect(toastsOf(editor).at(-1)).toMatch(/^Cannot undo "gpu-1 changed": /);
+    server.down = false;
+    expect(editor.canUndo).toBe(true);
+    await editor.undo();
+    expect(server.of(1).weight).toBe(1);
+  });
+
+  test("pressed while the act is still being saved it takes back that act", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    await editor.submit(change(2, { weight: 8 }));
+    const done = editor.submit(change(1, { weight: 3 }));
+    expect(editor.canUndo).toBe(true);
+    await editor.undo();
+    await done;
+    expect([server.of(1).weight, server.of(2).weight]).toEqual([1, 8]);
+  });
+
+  test("pressed twice at once it takes back two", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    await editor.submit(change(1, { weight: 3 }));
+    await editor.submit(change(2, { weight: 3 }));
+    await Promise.all([editor.undo(), editor.undo()]);
+    expect([server.of(1).weight, server.of(2).weight]).toEqual([1, 1]);
+    await Promise.all([editor.redo(), editor.redo()]);
+    expect([server.of(1).weight, server.of(2).weight]).toEqual([3, 3]);
+  });
+
+  test("the button on a toast takes back what the toast tells of", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    await editor.submit(change(1, { weight: 3 }));
+    await editor.submit(change(2, { weight: 4 }));
+    const [first] = editor.ui.getState().toasts;
+    expect(first?.action?.label).toBe("Undo");
+    first?.action?.run();
+    await settle();
+    expect([server.of(1).weight, server.of(2).weight]).toEqual([1, 4]);
+    await editor.undo();
+    expect([server.of(1).weight, server.of(2).weight]).toEqual([1, 1]);
+    expect(editor.canUndo).toBe(false);
+    first?.action?.run();
+    await settle();
+    expect([server.of(1).weight, server.of(2).weight]).toEqual([1, 1]);
+  });
+
+  test("what changed nothing offers no undo", async () => {
+    const { editor } = await meet(endpoint(1));
+    expect(await editor.submit(change(1, { weight: 1 }))).toBe(true);
+    expect(editor.canUndo).toBe(false);
+    expect(editor.ui.getState().toasts.some((each) => each.action)).toBe(false);
+  });
+
+  test("with nothing to undo nothing happens", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    await editor.undo();
+    await editor.redo();
+    expect(server.seen).toEqual([]);
+  });
+});
+
+describe("layout", () => {
+  const place = { x: 11, y: 22 };
+
+  test("moves are seen at once, saved together after a pause, without a revision", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    editor.move({ "endpoint-1": place });
+    await vi.advanceTimersByTimeAsync(300);
+    editor.move({ "endpoint-2": place, incoming: { x: 1, y: 2 } });
+    expect(one(editor)).toMatchObject({ pos_x: 11, pos_y: 22 });
+    await vi.advanceTimersByTimeAsync(499);
+    expect(server.seen).toEqual([]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(server.writes).toEqual(["PATCH /layout"]);
+    expect(server.seen[0]?.headers.get("if-match")).toBe(null);
+    expect(server.seen[0]?.body).toEqual({
+      endpoints: { 1: place, 2: place },
+      tokens: {},
+      incoming: { x: 1, y: 2 },
+    });
+    expect(server.state.revision).toBe(1);
+    expect(editor.flow.getState().moves).toEqual({});
+    expect(one(editor)).toMatchObject({ pos_x: 11, pos_y: 22 });
+    expect(toastsOf(editor)).toEqual([]);
+  });
+
+  test("never conflicts: the last one wins, whatever else changed", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    server.change(1, { weight: 9 });
+    server.state = { ...server.state, endpoints: [{ ...server.of(1), pos_x: 500 }] };
+    editor.move({ "endpoint-1": place });
+    await vi.advanceTimersByTimeAsync(500);
+    expect(dialogOf(editor)).toBe(null);
+    expect(server.of(1)).toMatchObject({ pos_x: 11, pos_y: 22, weight: 9 });
+  });
+
+  test("what somebody deleted meanwhile does not hold up the others", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2));
+    server.remove(2);
+    editor.move({ "endpoint-1": place, "endpoint-2": place });
+    await vi.advanceTimersByTimeAsync(500);
+    expect(server.of(1)).toMatchObject({ pos_x: 11, pos_y: 22 });
+    expect(editor.flow.getState().moves).toEqual({});
+    expect(toastsOf(editor)).toEqual([]);
+  });
+
+  test("a move made while another is being saved stays", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    editor.move({ "endpoint-1": place });
+    server.before = ({ path }) => {
+      if (path !== "/layout") return;
+      server.before = () => {};
+      editor.move({ "endpoint-1": { x: 99, y: 99 } });
+    };
+    await vi.advanceTimersByTimeAsync(500);
+    expect(one(editor)?.pos_x).toBe(99);
+    await vi.advanceTimersByTimeAsync(500);
+    expect(server.of(1).pos_x).toBe(99);
+    expect(server.layoutWrites).toBe(2);
+  });
+
+  test("offline it is kept and tried again", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    server.down = true;
+    editor.move({ "endpoint-1": place });
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(one(editor)?.pos_x).toBe(11);
+    server.down = false;
+    await vi.advanceTimersByTimeAsync(2500);
+    expect(server.of(1).pos_x).toBe(11);
+    expect(editor.flow.getState().moves).toEqual({});
+  });
+
+  test("a move is undone like any act, in order", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    editor.move({ "endpoint-1": place });
+    await editor.submit(change(1, { weight: 2 }));
+    await editor.undo();
+    expect(server.of(1).weight).toBe(1);
+    await editor.undo();
+    await vi.advanceTimersByTimeAsync(500);
+    expect(server.of(1).pos_x).toBe(600);
+    await editor.redo();
+    await vi.advanceTimersByTimeAsync(500);
+    expect(server.of(1).pos_x).toBe(11);
+  });
+});
+
+describe("the session", () => {
+  test("who is signed in goes on; who is not sees the login", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    page();
+    await editor.begin();
+    expect(editor.session.getState().phase).toBe("ready");
+    editor.live.stop();
+    server.signedIn = false;
+    await editor.begin();
+    expect(editor.session.getState().phase).toBe("signedOut");
+    await expect(editor.login("wrong")).rejects.toMatchObject({ status: 401, message: "wrong admin token" });
+    await editor.login("right");
+    expect(editor.session.getState().phase).toBe("ready");
+    editor.live.stop();
+  });
+
+  test("a session that ended during an act: the act is refused, after the login it works, moves are saved", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    page();
+    await editor.begin();
+    server.signedIn = false;
+    await expect(editor.submit(change(1, { weight: 2 }))).rejects.toMatchObject({ status: 401 });
+    expect(editor.session.getState().phase).toBe("signedOut");
+    editor.move({ "endpoint-1": { x: 11, y: 22 } });
+    await vi.advanceTimersByTimeAsync(600);
+    expect(one(editor)?.pos_x).toBe(11);
+    await editor.login("right");
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(server.of(1).pos_x).toBe(11);
+    expect(await editor.submit(change(1, { weight: 2 }))).toBe(true);
+    editor.live.stop();
+  });
+
+  test("polling: news within two seconds, a countdown when it is gone, recovery by itself", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    page();
+    await editor.begin();
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(editor.session.getState().link).toEqual({ kind: "live", by: "polling" });
+    server.change(1, { weight: 6 });
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(one(editor)?.weight).toBe(6);
+    server.down = true;
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(editor.session.getState().link).toMatchObject({ kind: "offline" });
+    await vi.advanceTimersByTimeAsync(20_000);
+    server.down = false;
+    expect(editor.session.getState().link).toMatchObject({ kind: "offline", retryAt: expect.any(Number) });
+    editor.live.retryNow();
+    await vi.advanceTimersByTimeAsync(2100);
+    expect(editor.session.getState().link.kind).toBe("live");
+    editor.live.stop();
+  });
+
+  test("a balancer that came back with an older database is taken as it is", async () => {
+    const { server, editor } = await meet(endpoint(1, { weight: 1 }));
+    page();
+    await editor.begin();
+    await editor.submit(change(1, { weight: 6 }));
+    server.down = true;
+    await vi.advanceTimersByTimeAsync(4000);
+    server.state = { ...server.state, revision: 1, endpoints: [endpoint(1, { weight: 3 })] };
+    server.down = false;
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(one(editor)?.weight).toBe(3);
+    expect(editor.revision).toBe(1);
+    editor.live.stop();
+  });
+
+  test("a hidden page rests and comes back", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    page();
+    await editor.begin();
+    await vi.advanceTimersByTimeAsync(2000);
+    Object.assign(document, { hidden: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+    server.seen.length = 0;
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(server.seen).toEqual([]);
+    expect(editor.session.getState().link).toEqual({ kind: "paused" });
+    server.change(1, { weight: 8 });
+    Object.assign(document, { hidden: false });
+    document.dispatchEvent(new Event("visibilitychange"));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(one(editor)?.weight).toBe(8);
+    editor.live.stop();
+  });
+});
+
+describe("toasts", () => {
+  test("go by themselves, at most four stand", async () => {
+    const { editor } = await meet(endpoint(1));
+    for (const text of ["a", "b", "c", "d", "e"]) editor.toast({ tone: "plain", text });
+    expect(toastsOf(editor)).toEqual(["b", "c", "d", "e"]);
+    editor.dismiss(editor.ui.getState().toasts[0]?.id ?? 0);
+    expect(toastsOf(editor)).toEqual(["c", "d", "e"]);
+    await vi.advanceTimersByTimeAsync(7000);
+    expect(toastsOf(editor)).toEqual([]);
+  });
+
+  test("a problem is told, but not that somebody has to log in: that is seen", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    page();
+    editor.complain(new Error("odd"));
+    expect(toastsOf(editor)).toEqual(["odd"]);
+    server.signedIn = false;
+    await editor.submit(change(1, { weight: 2 })).catch((error) => editor.complain(error));
+    expect(toastsOf(editor)).toEqual(["odd"]);
+  });
+});
