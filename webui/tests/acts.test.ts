@@ -39,7 +39,7 @@ describe("what an act would overwrite", () => {
     detail: "changed",
     revision: 5,
     state: state(),
-    changed: Object.fromEntries(names.map((name) => [name, { before: 1, after: 2 }])),
+    changed: Object.fromEntries(names.map((name) => [name, { before: 1, after: name === "routing_mode" ? "b" : 2 }])),
   });
 
   test.each<[Act, string[]]>([
@@ -56,7 +56,14 @@ describe("what an act would overwrite", () => {
   test.each<[string, Act, string[], string[]]>([
     ["another field", change(1, { weight: 2 }), ["endpoints.1.name"], []],
     ["another endpoint", change(1, { weight: 2 }), ["endpoints.11.weight", "endpoints.2"], []],
-    ["the same field", change(1, { weight: 2 }), ["endpoints.1.weight", "endpoints.1.name"], ["endpoints.1.weight"]],
+    ["the same field", change(1, { weight: 3 }), ["endpoints.1.weight", "endpoints.1.name"], ["endpoints.1.weight"]],
+    [
+      "the same value",
+      change(1, { weight: 2, name: "x" }),
+      ["endpoints.1.weight", "endpoints.1.name"],
+      ["endpoints.1.name"],
+    ],
+    ["the same mode", { kind: "mode", mode: "b" }, ["routing_mode"], []],
     ["deleted meanwhile", change(1, { weight: 2 }), ["endpoints.1"], ["endpoints.1"]],
     [
       "delete what was changed",

@@ -71,7 +71,7 @@ describe("tidy", () => {
   test("clients at the left, endpoints at the right, receivers first, then by rank", () => {
     const made = structure(
       [endpoint(1, { connected: false }), endpoint(2, { priority_order: 9 }), endpoint(3, { priority_order: 1 })],
-      { client_tokens: [token(4)] },
+      { client_tokens: [token(4)], routing_mode: "priority" },
     );
     const places = tidy(made);
     expect(places["client-4"]?.x).toBeLessThan(places.incoming?.x ?? 0);
@@ -247,7 +247,7 @@ describe("wires", () => {
     const made = structure([endpoint(1)]);
     const one = made.endpoints[0];
     if (!one) throw new Error("there is one");
-    expect(labelOf(one, NUMBERS, made, undefined)).toEqual({ actual: "0 %", target: "" });
+    expect(labelOf(one, NUMBERS, made, undefined)).toEqual({ actual: "0.0 %", target: "" });
   });
 
   test("the first in rank does not overflow, nor do its equals", () => {
