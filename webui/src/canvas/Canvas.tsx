@@ -66,6 +66,7 @@ function Flow() {
   const [nodes, setNodes] = useState<Node[]>(() => graph.nodes.map((each) => nodeFor(each, selection)));
   usePort();
   useDistance();
+  const onMoveStart = useRefitting();
 
   useEffect(() => {
     setNodes((before) => {
@@ -101,6 +102,7 @@ function Flow() {
           edgeTypes={EDGE_TYPES}
           onNodesChange={onNodesChange}
           onEdgesChange={onEdgesChange}
+          onMoveStart={onMoveStart}
           {...gestures}
           fitView
           fitViewOptions={FIT}
@@ -293,6 +295,31 @@ function useDistance(): void {
   useEffect(() => tell(flow.getViewport()), [flow, tell]);
 }
 
+/** What shows everything goes on to, when a panel opens beside it; a view the operator chose is left alone. */
+function useRefitting(): (event: MouseEvent | TouchEvent | null) => void {
+  const flow = useReactFlow();
+  const chosen = useRef(false);
+  useEffect(() => {
+    const canvas = document.querySelector("[data-canvas]");
+    if (!canvas) return;
+    const observer = new ResizeObserver(() => {
+      if (!chosen.current) void flow.fitView(FIT);
+    });
+    observer.observe(canvas);
+    const refit = canvasPort.subscribe(({ fitted }, before) => {
+      if (fitted !== before.fitted) chosen.current = false;
+    });
+    return () => {
+      observer.disconnect();
+      refit();
+    };
+  }, [flow]);
+  return useCallback((event) => {
+    // Without an event it was moved by us.
+    if (event) chosen.current = true;
+  }, []);
+}
+
 /** Lets actions move the view. */
 function usePort(): void {
   const flow = useReactFlow();
@@ -301,7 +328,10 @@ function usePort(): void {
     const duration = still ? 0 : 200;
     canvasPort.setState({
       port: {
-        fit: () => void flow.fitView({ ...FIT, duration }),
+        fit: () => {
+          canvasPort.setState(({ fitted }) => ({ fitted: fitted + 1 }));
+          void flow.fitView({ ...FIT, duration });
+        },
         zoomIn: () => void flow.zoomIn({ duration }),
         zoomOut: () => void flow.zoomOut({ duration }),
         show: (id) => void flow.fitView({ nodes: [{ id }], maxZoom: 1, minZoom: flow.getZoom(), duration }),

@@ -52,6 +52,7 @@ export function TopBar() {
         </Button>
         <Button
           tone="quiet"
+          className="roomy"
           aria-pressed={drawer === "changes"}
           icon="history"
           onClick={() => run(action("drawer-changes"))}
@@ -142,6 +143,8 @@ function SaveState() {
 }
 
 const MORE: readonly [string, IconName][] = [
+  ["drawer-charts", "chart"],
+  ["drawer-changes", "history"],
   ["drawer-tokens", "key"],
   ["drawer-settings", "sliders"],
   ["palette", "search"],
