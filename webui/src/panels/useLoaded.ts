@@ -38,7 +38,9 @@ export function useLoaded<T>(path: string): Loaded<T> {
   useEffect(() => {
     if (reachable) void load();
   }, [reachable, load]);
-  const reload = useCallback(() => void load(), [load]);
+  const reload = useCallback(() => {
+    if (reachable) void load();
+  }, [reachable, load]);
   return { ...loaded, problem, reload };
 }
 
