@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { changedFields, differences, differencesBetween, kindOf, merged } from "../src/logic/differences";
+import { changedFields, differences, differencesBetween, kindOf, merged, withNames } from "../src/logic/differences";
 
 const change = (before: Record<string, unknown> | null, after: Record<string, unknown> | null) => ({
   endpoint_id: 1,
@@ -66,4 +66,11 @@ it("puts pages together, newest first, the last fetched wins", () => {
     ],
   );
   expect(rows.map((each) => `${each.number} ${each.text}`)).toEqual(["3 new", "2 new", "1 old"]);
+});
+
+it("says the fields of a refusal as the page does", () => {
+  const refusal = "changed again since: endpoints.1.token_quota_percent, endpoints.9, routing_mode";
+  expect(withNames(refusal, [{ id: 1, name: "gpu-1" }])).toBe(
+    "changed again since: Token quota of gpu-1, endpoint 9, the mode",
+  );
 });

@@ -84,3 +84,15 @@ export function merged<T extends { number: number }>(known: readonly T[], fetche
   const byNumber = new Map([...known, ...fetched].map((each) => [each.number, each]));
   return [...byNumber.values()].sort((one, other) => other.number - one.number);
 }
+
+const NAMED_FIELD = /\bendpoints\.(\d+)(?:\.(\w+))?/g;
+
+/** A message of the server that names fields as the API does ("endpoints.1.weight"), in the words of the page. */
+export function withNames(message: string, endpoints: readonly { id: number; name: string }[]): string {
+  return message
+    .replace(NAMED_FIELD, (_, id: string, field: string | undefined) => {
+      const name = endpoints.find((each) => each.id === Number(id))?.name ?? `endpoint ${id}`;
+      return field ? `${labelOf(field)} of ${name}` : name;
+    })
+    .replace("routing_mode", "the mode");
+}

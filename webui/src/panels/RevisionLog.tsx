@@ -3,7 +3,7 @@
 import { Fragment, useEffect, useState } from "react";
 import type { ChangeView, RevisionsView, RevisionView } from "../api/types";
 import { Button, Icon } from "../design/parts";
-import { differences, kindOf, merged } from "../logic/differences";
+import { differences, kindOf, merged, withNames } from "../logic/differences";
 import { ago, count } from "../logic/format";
 import { useEditor, useFlow } from "../state/context";
 import { DifferenceList } from "./DifferenceList";
@@ -160,7 +160,7 @@ function WaysBack({ revision, newest }: { revision: RevisionView; newest: boolea
     } catch (error) {
       // Refused is not unsaved: everything is as it was.
       editor.flow.setState({ saving: "saved" });
-      setProblem(error instanceof Error ? error.message : String(error));
+      setProblem(withNames(error instanceof Error ? error.message : String(error), editor.structure.endpoints));
     }
   };
   const revert = () => attempt(() => editor.submit({ kind: "revert", number }));
