@@ -74,7 +74,7 @@ describe("an import", () => {
   it("refuses a name that is given twice", () => {
     const text = fileOf((file) => file.endpoints.push({ name: "gpu-1", base_url: "http://x/v1" }));
     expect(() => planned(text, structure)).toThrow(NotAnExport);
-    expect(() => planned(text, structure)).toThrow('"gpu-1" is in the file twice');
+    expect(() => planned(text, structure)).toThrow('the name "gpu-1"');
   });
 
   it("refuses what is no export", () => {

@@ -4,7 +4,7 @@ import type { ApiProblem } from "../api/client";
 import type { Act, Update } from "./acts";
 import { labelOf } from "./clash";
 import { changedFields, type Difference, differencesBetween } from "./differences";
-import { type Exported, type ImportPlan, NotAnExport, planImport, portable, readExport } from "./export";
+import { type Exported, type ImportPlan, planImport, portable, readExport } from "./export";
 import { endpointOf, type Structure } from "./structure";
 
 export interface PlannedChange {
@@ -24,8 +24,6 @@ export interface Import {
 /** Raises NotAnExport with what is wrong, in words. */
 export function planned(text: string, structure: Structure): Import {
   const file = readExport(text);
-  const twice = file.endpoints.find((each, place) => file.endpoints.findIndex((one) => one.name === each.name) < place);
-  if (twice) throw new NotAnExport(`"${twice.name}" is in the file twice; a name can be given once.`);
   const plan = planImport(file, structure);
   const touched = new Set([...plan.create.map((each) => each.name), ...plan.change.map((each) => each.fields.name)]);
   return {
