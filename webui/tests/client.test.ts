@@ -67,8 +67,9 @@ describe("what an error answer says", () => {
   });
 
   test("an undo that is refused names the fields", () => {
-    const found = read(409, { detail: "changed again since", fields: ["endpoints.1.weight", "routing_mode"] });
-    expect(found.message).toBe("changed again since: endpoints.1.weight, routing_mode");
+    const detail = "revision 7 cannot be undone, changed again since: endpoints.1.weight, routing_mode";
+    const found = read(409, { detail, fields: ["endpoints.1.weight", "routing_mode"] });
+    expect(found.message).toBe(detail);
     expect(found.conflict).toBe(null);
   });
 

@@ -287,7 +287,7 @@ describe("undo and redo", () => {
     server.change(1, { weight: 5 });
     await editor.undo();
     expect(server.of(1).weight).toBe(5);
-    expect(toastsOf(editor).at(-1)).toBe('Cannot undo "gpu-1 changed": changed again since: endpoints.1.weight');
+    expect(toastsOf(editor).at(-1)).toBe('Cannot undo "gpu-1 changed": changed again since: Weight of gpu-1');
     expect(editor.flow.getState()).toMatchObject({ saving: "saved", pending: [] });
     expect(editor.canRedo).toBe(false);
     await editor.undo();

@@ -143,7 +143,7 @@ export class FakeServer {
     const undone = differences(revision.before, revision.after);
     const since = differences(revision.after, new Map(this.state.endpoints.map((each) => [each.id, each])));
     const both = Object.keys(undone).filter((name) => name in since);
-    if (both.length) return json({ detail: "changed again since", fields: both }, 409);
+    if (both.length) return json({ detail: `changed again since: ${both.join(", ")}`, fields: both }, 409);
     return this.commit(() => {
       for (const [name, { before }] of Object.entries(undone)) {
         const [, id, field] = name.split(".");

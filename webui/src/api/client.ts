@@ -122,17 +122,14 @@ function revisionOf(response: Response): number | null {
 
 /** What an error answer says, whatever its shape. */
 export function problemOf(status: number, parsed: unknown, text: string): ApiProblem {
-  const body = (parsed ?? {}) as { detail?: unknown; state?: unknown; fields?: unknown };
+  const body = (parsed ?? {}) as { detail?: unknown; state?: unknown };
   if (status === 409 && body.state) return new ApiProblem(409, String(body.detail), [], parsed as Conflict);
   if (Array.isArray(body.detail)) {
     const fields = body.detail.map(fieldOf);
     const words = fields.map(({ field, message }) => (field ? `${field}: ${message}` : message));
     return new ApiProblem(status, words.join("; ") || `The balancer answered ${status}.`, fields);
   }
-  if (typeof body.detail === "string") {
-    const changed = Array.isArray(body.fields) ? `: ${body.fields.join(", ")}` : "";
-    return new ApiProblem(status, body.detail + changed);
-  }
+  if (typeof body.detail === "string") return new ApiProblem(status, body.detail);
   return new ApiProblem(status, text.slice(0, 200) || `The balancer answered ${status}.`);
 }
 

@@ -6,6 +6,7 @@ import { type Link, LiveState } from "../api/live";
 import type { SessionView, State } from "../api/types";
 import { type Act, callOf, clashes, type Question, questionBefore, saying } from "../logic/acts";
 import { describeClash } from "../logic/clash";
+import { withNames } from "../logic/differences";
 import type { Place, Places } from "../logic/layout";
 import { numbersOf, type Structure, structureOf } from "../logic/structure";
 import { createDraftsStore } from "./drafts";
@@ -296,7 +297,7 @@ export class Editor {
         this.toast({ tone: "plain", about: "act", text });
       }
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = withNames(error instanceof Error ? error.message : String(error), this.structure.endpoints);
       this.toast({ tone: "bad", text: `Cannot ${way} "${entry.kind === "layout" ? "move" : entry.text}": ${why}` });
       if (error instanceof ApiProblem && error.unreachable) keep(way);
       this.flow.setState({ saving: "saved" });
