@@ -7,6 +7,7 @@ import {
   inOrder,
   modelWords,
   newerThan,
+  passedOver,
   requestsPath,
   sameRows,
   tokensOf,
@@ -23,6 +24,7 @@ const attempt = {
   outcome: "success",
   result: "answered 200",
   panic: false,
+  passed_over: {},
 };
 const failed = { ...attempt, endpoint_id: 3, endpoint: "gpu-3", outcome: "failed", result: "connection refused" };
 
@@ -83,6 +85,13 @@ describe("how a request ended", () => {
     expect(wayOf(request({ attempts: [], endpoint: null }))).toBe("–");
     expect(whyThere(request({ attempts: [] }))).toBe("No endpoint was asked.");
     expect(whyThere(request({ attempts: [{ ...attempt, panic: true }] }))).toContain("thought to be down");
+  });
+
+  it("tells who could not be used", () => {
+    expect(passedOver(attempt)).toBe("");
+    expect(passedOver({ ...attempt, passed_over: { laptop: "full", "gpu-4": "cooling down" } })).toBe(
+      "laptop (full), gpu-4 (cooling down)",
+    );
   });
 
   it("tells models, tokens and times", () => {

@@ -135,6 +135,8 @@ export interface AttemptView {
   outcome: string;
   result: string;
   panic: boolean;
+  /** Those that could not be used at that moment, with the reason. */
+  passed_over: Record<string, string>;
 }
 
 export interface RequestView {
@@ -179,8 +181,8 @@ export interface CandidateView {
 }
 
 export interface ExplanationView {
-  would: "serve" | "wait" | "refuse";
-  status: number;
+  would: "serve" | "wait" | "refuse" | "give_up";
+  status: number | null;
   endpoint: { id: number; name: string } | null;
   /** Served by an endpoint that is thought to be down, as nothing else is left. */
   panic: boolean;

@@ -115,6 +115,13 @@ export function sameRows(known: readonly RequestView[], latest: readonly Request
   });
 }
 
+/** "laptop (full), gpu-4 (cooling down)": who could not be used; empty: all others could. */
+export function passedOver(attempt: AttemptView): string {
+  return Object.entries(attempt.passed_over)
+    .map(([name, reason]) => `${name} (${reason})`)
+    .join(", ");
+}
+
 /** How many of `latest` are newer than what is shown; both newest first. */
 export function newerThan(shown: readonly RequestView[], latest: readonly RequestView[]): number {
   const newest = shown[0]?.number ?? 0;
@@ -142,7 +149,7 @@ export function verdictInWords(explanation: ExplanationView): string {
   }
   if (would === "wait") return "It would wait in the queue until an endpoint has room.";
   const again = refusal?.retry_after == null ? "" : ` Try again in ${count(refusal.retry_after, "second")}.`;
-  return `It would be refused with ${refusal?.status ?? explanation.status}: ${refusal?.message ?? ""}${again}`;
+  return `It would be refused with ${refusal?.status}: ${refusal?.message ?? ""}${again}`;
 }
 
 /** Why a candidate may not take it, or what else is to be said of it; empty: nothing. */

@@ -9,6 +9,7 @@ import {
   inOrder,
   modelWords,
   outcomeOf,
+  passedOver,
   provenanceInWords,
   tokensOf,
   verdictInWords,
@@ -60,6 +61,7 @@ function Attempts({ request }: { request: RequestView }) {
             <td className="wraps">
               <EndingWord ending={outcomeOf(each)} /> <span className="muted">{each.result}</span>
               {each.panic && <span className="muted"> (in need: thought to be down, nothing else was left)</span>}
+              {passedOver(each) && <span className="small muted passed-over">passed over: {passedOver(each)}</span>}
             </td>
             <td className="number">{duration(each.seconds)}</td>
           </tr>
