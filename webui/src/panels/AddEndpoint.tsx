@@ -1,6 +1,6 @@
 // Adding an endpoint: paste an address, see its models, connect. Whatever can be known is filled in.
 
-import { useId, useMemo, useState } from "react";
+import { useEffect, useId, useMemo, useRef, useState } from "react";
 import { ApiProblem } from "../api/client";
 import { Button, Dialog, Field } from "../design/parts";
 import type { NewEndpoint } from "../logic/acts";
@@ -9,7 +9,7 @@ import { freePlace, type Place } from "../logic/layout";
 import { settleQuotas, suggestedQuota, withNewcomer } from "../logic/newcomer";
 import { readPasted } from "../logic/paste";
 import { freeName, receivers } from "../logic/structure";
-import { useEditor, useStructure } from "../state/context";
+import { useEditor, useFlow, useStructure } from "../state/context";
 import { AddEndpointOutlook } from "./AddEndpointOutlook";
 import { AddEndpointTest, useAddressTest } from "./AddEndpointTest";
 import "./add-endpoint.css";
@@ -42,12 +42,22 @@ export function AddEndpoint(props: { at?: Place; connect: boolean; pasted?: stri
   }));
   const [problems, setProblems] = useState<Problems>({});
   const [busy, setBusy] = useState(false);
+  const waiting = useFlow((state) => state.saving === "waiting");
+  const open = useRef(true);
+  useEffect(() => {
+    open.current = true;
+    return () => {
+      open.current = false;
+    };
+  }, []);
   const read = useMemo(() => readPasted(typed.address), [typed.address]);
-  const test = useAddressTest(read?.base_url ?? null, typed.key);
+  // A key in the address counts already while it still stands there.
+  const key = (typed.key || read?.api_key || "").trim();
+  const test = useAddressTest(read?.base_url ?? null, key);
   const name = typed.name ?? (read ? freeName(read.name, structure) : "");
   const quota = typed.quota ?? String(suggestedQuota(structure));
   const others = receivers(structure);
-  const fields = fieldsOf(typed, name, quota, read?.base_url ?? typed.address.trim());
+  const fields = fieldsOf(typed, name, quota, key, read?.base_url ?? typed.address.trim());
   const rescaled = typed.connect && typed.rescale && others.length > 0;
   const change = (part: Partial<Typed>, ...cleared: (keyof Problems)[]) => {
     setTyped((before) => ({ ...before, ...part }));
@@ -70,7 +80,7 @@ export function AddEndpoint(props: { at?: Place; connect: boolean; pasted?: stri
         { kind: "create", endpoints: [endpoint] },
         { says: `${endpoint.name} added${endpoint.connected ? " and connected" : ""}` },
       );
-      props.onClose();
+      if (open.current) props.onClose();
       const updates = rescaled ? settleQuotas(editor.structure, endpoint.name, Number(quota)) : [];
       if (updates.length) {
         await editor.submit({ kind: "change", updates }, { says: "Quotas sum to 100 %" }).catch((error) => {
@@ -78,6 +88,7 @@ export function AddEndpoint(props: { at?: Place; connect: boolean; pasted?: stri
         });
       }
     } catch (error) {
+      if (!open.current) return editor.complain(error);
       setBusy(false);
       editor.flow.setState({ saving: "saved" });
       setProblems(problemsIn(error));
@@ -90,7 +101,7 @@ export function AddEndpoint(props: { at?: Place; connect: boolean; pasted?: stri
       onClose={props.onClose}
       foot={
         <>
-          <Button onClick={props.onClose}>Cancel</Button>
+          <Button onClick={props.onClose}>{busy ? "Close" : "Cancel"}</Button>
           <Button type="submit" form={form} tone="primary" why={busy ? "It is being added" : undefined}>
             {typed.connect ? "Add and connect" : "Add"}
           </Button>
@@ -175,6 +186,11 @@ export function AddEndpoint(props: { at?: Place; connect: boolean; pasted?: stri
         {typed.connect && others.length > 0 && (
           <AddEndpointOutlook before={structure} after={withNewcomer(structure, fields, rescaled)} />
         )}
+        {busy && waiting && (
+          <p className="note warn" role="status">
+            The balancer does not answer. The endpoint is added as soon as it does.
+          </p>
+        )}
         {problems.form && (
           <p className="note bad" role="alert">
             {problems.form}
@@ -207,8 +223,7 @@ function Address({
       {(control) => (
         <input
           {...control}
-          // As an attribute, for the dialog looks for it when it opens.
-          ref={(node) => node?.setAttribute("autofocus", "")}
+          data-autofocus
           className="input mono"
           name="address"
           inputMode="url"
@@ -239,14 +254,14 @@ function addressIn(text: string, key: string): { address: string; key: string } 
   return { address: read.base_url, key: read.api_key ?? key };
 }
 
-function fieldsOf(typed: Typed, name: string, quota: string, baseUrl: string): NewEndpoint {
+function fieldsOf(typed: Typed, name: string, quota: string, key: string, baseUrl: string): NewEndpoint {
   const percent = readField("token_quota_percent", quota);
   return {
     name: name.trim(),
     base_url: baseUrl,
     connected: typed.connect,
     token_quota_percent: "value" in percent ? Number(percent.value) : 0,
-    ...(typed.key.trim() ? { api_key: typed.key.trim() } : {}),
+    ...(key ? { api_key: key } : {}),
   };
 }
 
@@ -268,7 +283,5 @@ function problemsIn(error: unknown): Problems {
   }
   if (Object.keys(found).length) return found;
   if (error.status === 409 && error.message.startsWith("the name ")) return { name: "Another endpoint has this name." };
-  if (error.status === 401) return { form: "The session had ended. Nothing was added yet: press Add again." };
-  if (error.unreachable) return { form: "The balancer cannot be reached. Nothing is lost: press Add again." };
   return { form: error.message };
 }

@@ -1,11 +1,9 @@
 // While an address is typed: a test of it after a pause, and what was found.
 
 import { useEffect, useState } from "react";
-import { ApiProblem } from "../api/client";
 import type { ConnectionTest } from "../api/types";
 import { Icon } from "../design/parts";
 import { findingOf } from "../logic/connection";
-import { problemOfField } from "../logic/fields";
 import { useEditor } from "../state/context";
 import { failedFinding, TestFinding, type TestResult } from "./InspectorTest";
 
@@ -26,12 +24,10 @@ export function useAddressTest(baseUrl: string | null, key: string): AddressTest
     setState({ kind: "testing", host: baseUrl });
     const run = async () => {
       const body = { base_url: baseUrl, ...(key.trim() ? { api_key: key.trim() } : {}) };
-      const result = await editor.client
-        .post<ConnectionTest>("/test", body)
-        .then(
-          (found): TestResult => ({ finding: findingOf(found, baseUrl, key.trim() !== ""), models: found.models }),
-          failed,
-        );
+      const result = await editor.client.post<ConnectionTest>("/test", body).then(
+        (found): TestResult => ({ finding: findingOf(found, baseUrl, key.trim() !== ""), models: found.models }),
+        (error: unknown): TestResult => ({ finding: failedFinding(error), models: [] }),
+      );
       if (!overtaken) setState({ kind: "done", result });
     };
     const timer = setTimeout(() => void run(), PAUSE_MILLISECONDS);
@@ -41,14 +37,6 @@ export function useAddressTest(baseUrl: string | null, key: string): AddressTest
     };
   }, [editor, baseUrl, key]);
   return state;
-}
-
-function failed(error: unknown): TestResult {
-  const finding = failedFinding(error);
-  const of = (field: string) => (error instanceof ApiProblem ? problemOfField(field, error.fields) : undefined);
-  const [address, key] = [of("base_url"), of("api_key")];
-  const headline = address ? `The address ${address}` : key ? `The key ${key}` : finding.headline;
-  return { finding: { ...finding, headline }, models: [] };
 }
 
 /** Of steady height, so that the fields below do not jump while one types. */

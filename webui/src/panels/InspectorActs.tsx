@@ -12,7 +12,7 @@ const SHOWN: readonly { id: string; icon: IconName; title?: string; hidden?: tru
   { id: "connect", icon: "plug", title: "Connect", hidden: true },
   { id: "cut", icon: "drain", title: "Drain", hidden: true },
   { id: "abort", icon: "cut", hidden: true },
-  { id: "requests-here", icon: "list", title: "Requests here" },
+  { id: "requests-here", icon: "list", title: "Requests" },
   { id: "duplicate", icon: "copy", bare: true },
   { id: "delete", icon: "trash", title: "Delete" },
 ];
@@ -34,7 +34,7 @@ export function InspectorActs({ ids }: { ids: readonly number[] }) {
           <Button
             key={id}
             tight
-            icon={icon}
+            icon={bare ? icon : undefined}
             aria-label={bare ? each.title : undefined}
             tone={each.danger ? "danger" : undefined}
             title={`${each.does} (${each.keys[0]})`}

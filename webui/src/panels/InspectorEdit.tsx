@@ -126,13 +126,11 @@ export function useEdit(
   };
 }
 
-/** In words for the field: the server's own, or why it was not asked. */
+/** In words for the field. */
 export function problemIn(error: unknown, field: string): string {
   if (!(error instanceof ApiProblem)) return error instanceof Error ? error.message : String(error);
   const own = problemOfField(field, error.fields);
   if (own) return sentence(own);
-  if (error.status === 401) return "Not saved: the session had ended. Press Enter to save it now.";
-  if (error.unreachable) return "Not saved: the balancer cannot be reached. Press Enter to try again.";
   return sentence(error.message);
 }
 
@@ -217,11 +215,12 @@ export function EditField({
 
 /** The label, and at its right whether what is typed is saved. */
 export function EditLabel({ edit, label }: { edit: Edit; label: ReactNode }) {
+  const waiting = useFlow((state) => state.saving === "waiting");
   return (
     <>
       {label}
       <span className="edit-state" aria-hidden="true">
-        {edit.saving ? "saving …" : edit.dirty ? "not saved" : ""}
+        {edit.saving ? (waiting ? "waits" : "saving …") : edit.dirty ? "not saved" : ""}
       </span>
     </>
   );

@@ -23,8 +23,8 @@ const HINTS: Partial<Record<FieldName, string>> = {
   max_concurrent: "Requests in flight; 0: no cap.",
   weight: "For weighted and least loaded.",
   timeout: "Longest silence, in seconds: 5 to 600.",
-  price_per_million_input: "Empty: unknown.",
-  price_per_million_output: "Empty: unknown.",
+  price_per_million_input: "Per million tokens; empty: unknown.",
+  price_per_million_output: "Per million tokens; empty: unknown.",
   tags: "Separated by commas.",
 };
 
@@ -41,9 +41,14 @@ export function TextSetting({ endpoints, field }: About & { field: "name" | "bas
   return <EditField edit={edit} mono={field === "base_url"} />;
 }
 
+const SHORT_LABELS: Partial<Record<FieldName, string>> = {
+  price_per_million_input: "Price of input",
+  price_per_million_output: "Price of output",
+};
+
 export function NumberSetting({ endpoints, field }: About & { field: FieldName }) {
   const edit = useEdit(endpoints, field);
-  return <EditField edit={edit} hint={HINTS[field]} numeric />;
+  return <EditField edit={edit} label={SHORT_LABELS[field]} hint={HINTS[field]} numeric />;
 }
 
 /** A rank, with buttons that change places with the neighbour. */

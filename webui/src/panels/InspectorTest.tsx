@@ -6,6 +6,7 @@ import type { ConnectionTest } from "../api/types";
 import { Button, Icon } from "../design/parts";
 import { type Finding, findingOf, modelsInWords } from "../logic/connection";
 import { draftKey } from "../logic/drafts";
+import { problemOfField } from "../logic/fields";
 import type { EndpointConfig } from "../logic/structure";
 import { useEditor } from "../state/context";
 
@@ -42,10 +43,13 @@ export function useConnectionTest(endpoint: EndpointConfig, typedKey: string | n
   return { busy, result, run, forget: () => setResult(null) };
 }
 
+/** The test itself was not carried out. */
 export function failedFinding(error: unknown): Finding {
-  const headline = error instanceof Error ? error.message : String(error);
-  const status = error instanceof ApiProblem ? error.status : 0;
-  return { tone: "bad", headline, advice: status === 401 ? "Log in, then test again." : "" };
+  const problem = error instanceof ApiProblem ? error : null;
+  const [address, key] = ["base_url", "api_key"].map((field) => problemOfField(field, problem?.fields ?? []));
+  const said = error instanceof Error ? error.message : String(error);
+  const headline = address ? `Address: ${address}` : key ? `API key: ${key}` : said;
+  return { tone: "bad", headline, advice: problem?.status === 401 ? "Log in, then test again." : "" };
 }
 
 export function TestButton({ busy, onClick }: { busy: boolean; onClick: () => void }) {

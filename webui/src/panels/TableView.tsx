@@ -8,6 +8,7 @@ import { useAct } from "../editor/acting";
 import { MenuItem, MenuList } from "../editor/Menu";
 import { clock, count } from "../logic/format";
 import { nodeOf } from "../logic/graph";
+import { spoken } from "../logic/status";
 import { type Column, columnsOf, nextSorting, passes, type Sorting, sortedIds } from "../logic/table";
 import { useEditor, useStructure, useUi } from "../state/context";
 import { selectedEndpoints } from "../state/ui";
@@ -34,7 +35,7 @@ export function TableView() {
   const grid = useRef<HTMLTableElement>(null);
   const [menu, setMenu] = useState<RowMenu | null>(null);
   const order = useOrder();
-  const columns = columnsOf(structure.mode);
+  const columns = useMemo(() => columnsOf(structure.mode), [structure.mode]);
   const shown = useMemo(() => {
     const known = new Map(structure.endpoints.map((each) => [each.id, each]));
     const numbers = editor.numbers.getState().numbers.endpoints;
@@ -52,7 +53,8 @@ export function TableView() {
   const goTo = (place: number) => {
     const to = shown[Math.max(0, Math.min(shown.length - 1, place))];
     if (!to) return;
-    editor.ui.setState({ cursor: nodeOf(to.id) });
+    const live = editor.numbers.getState().numbers.endpoints.get(to.id);
+    editor.ui.setState({ cursor: nodeOf(to.id), announcement: spoken(to, live) });
     grid.current?.querySelector<HTMLElement>(`tr[data-id="${to.id}"]`)?.focus();
   };
   const press = (event: React.KeyboardEvent<HTMLTableElement>) => {

@@ -89,7 +89,7 @@ function Selected({ ids }: { ids: readonly number[] }) {
             why={applies === true ? undefined : applies}
             onClick={() => run(each, ids)}
           >
-            {title}
+            <span className="bulk-label">{title}</span>
           </Button>
         );
       })}
@@ -101,7 +101,7 @@ function Selected({ ids }: { ids: readonly number[] }) {
           requestAnimationFrame(() => document.querySelector<HTMLElement>("[data-inspector]")?.focus());
         }}
       >
-        Edit
+        <span className="bulk-label">Edit</span>
       </Button>
     </div>
   );

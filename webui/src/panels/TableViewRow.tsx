@@ -1,17 +1,19 @@
 // One endpoint as a row. Its controls can be reached by Tab while the row is the active one.
 
 import { type MouseEvent, memo } from "react";
+import { useShallow } from "zustand/react/shallow";
 import { action } from "../actions/list";
+import type { EndpointNumbers } from "../api/types";
 import { Button, StatusBadge, Switch } from "../design/parts";
 import { useAct } from "../editor/acting";
 import type { Changes } from "../logic/acts";
 import type { FieldName } from "../logic/fields";
 import { compact, duration, hostOf, percent, rate } from "../logic/format";
 import { targets } from "../logic/shares";
-import { spoken, statusOf } from "../logic/status";
+import { statusOf } from "../logic/status";
 import type { EndpointConfig } from "../logic/structure";
 import { type Column, type ColumnId, modelCount } from "../logic/table";
-import { useEditor, useEndpointNumbers, useStructure } from "../state/context";
+import { useEditor, useNumbers, useStructure } from "../state/context";
 import { controlOf, type Edit, Theirs, useEdit } from "./InspectorEdit";
 import { useQuotaEdit } from "./InspectorQuota";
 
@@ -25,13 +27,12 @@ interface RowProps {
 }
 
 export function TableRow({ endpoint, columns, selected, active, onSelect, onMenu }: RowProps) {
-  const numbers = useEndpointNumbers(endpoint.id);
   const { run } = useAct();
   const { id, name } = endpoint;
   const stop = active ? 0 : -1;
   const click = (event: MouseEvent) => {
     // What has its own meaning in a row is not a click on the row.
-    if (event.target instanceof HTMLElement && event.target.closest("button, input, label")) return;
+    if (onControl(event)) return;
     onSelect(id, { adding: event.ctrlKey || event.metaKey, range: event.shiftKey, keep: !event.ctrlKey });
   };
   return (
@@ -40,11 +41,11 @@ export function TableRow({ endpoint, columns, selected, active, onSelect, onMenu
       data-testid={`row-${id}`}
       tabIndex={stop}
       aria-selected={selected}
-      aria-label={spoken(endpoint, numbers)}
+      aria-label={`${name}, ${endpoint.connected ? "connected" : "not connected"}`}
       className={endpoint.connected && endpoint.enabled ? "" : "off"}
       onClick={click}
       onDoubleClick={(event) => {
-        if (!(event.target as HTMLElement).closest("button, input, label")) run(action("inspect"), [id]);
+        if (!onControl(event)) run(action("inspect"), [id]);
       }}
       onContextMenu={(event) => {
         event.preventDefault();
@@ -81,6 +82,10 @@ export function TableRow({ endpoint, columns, selected, active, onSelect, onMenu
       </td>
     </tr>
   );
+}
+
+function onControl(event: MouseEvent): boolean {
+  return event.target instanceof Element && event.target.closest("button, input, label, .theirs") !== null;
 }
 
 interface CellProps {
@@ -240,38 +245,59 @@ function CellProblem({ edit }: { edit: Edit }) {
   );
 }
 
+/** A figure looks at nothing but its own text: a tick redraws what has changed. */
 function FigureCell({ column, endpoint }: { column: ColumnId; endpoint: EndpointConfig }) {
-  const numbers = useEndpointNumbers(endpoint.id);
+  if (column === "status") return <StatusCell endpoint={endpoint} />;
+  if (column === "models") return <ModelsCell endpoint={endpoint} />;
+  if (column === "failures") return <FailuresCell id={endpoint.id} />;
+  return <TextCell column={column} endpoint={endpoint} />;
+}
+
+function StatusCell({ endpoint }: { endpoint: EndpointConfig }) {
+  const status = useNumbers(useShallow((state) => statusOf(endpoint, state.numbers.endpoints.get(endpoint.id))));
+  return <StatusBadge status={status} />;
+}
+
+function ModelsCell({ endpoint }: { endpoint: EndpointConfig }) {
+  const number = useNumbers((state) => modelCount(endpoint, state.numbers.endpoints.get(endpoint.id)));
+  return number ?? "–";
+}
+
+function FailuresCell({ id }: { id: number }) {
+  const failures = useNumbers((state) => state.numbers.endpoints.get(id)?.total_failures ?? 0);
+  const last = useNumbers((state) => state.numbers.endpoints.get(id)?.last_error ?? "");
+  return (
+    <span className={failures ? "tone-bad" : "muted"} title={last || undefined}>
+      {compact(failures)}
+    </span>
+  );
+}
+
+function TextCell({ column, endpoint }: { column: ColumnId; endpoint: EndpointConfig }) {
+  const text = useNumbers((state) => figureText(column, endpoint, state.numbers.endpoints.get(endpoint.id)));
+  if (column !== "inflight") return text;
+  return (
+    <>
+      {text} <span className="muted">/ {endpoint.max_concurrent || "∞"}</span>
+    </>
+  );
+}
+
+function figureText(column: ColumnId, endpoint: EndpointConfig, numbers: EndpointNumbers | undefined): string {
   switch (column) {
-    case "status":
-      return <StatusBadge status={statusOf(endpoint, numbers)} />;
-    case "models": {
-      const models = modelCount(endpoint, numbers);
-      return <span title={numbers?.discovered_models?.join(", ")}>{models ?? "–"}</span>;
-    }
     case "share":
-      return endpoint.connected ? percent(numbers?.share_percent ?? 0) : <span className="muted">–</span>;
+      return endpoint.connected ? percent(numbers?.share_percent ?? 0) : "–";
     case "inflight":
-      return (
-        <>
-          {numbers?.inflight ?? 0} <span className="muted">/ {endpoint.max_concurrent || "∞"}</span>
-        </>
-      );
+      return String(numbers?.inflight ?? 0);
     case "tokens":
       return compact(numbers?.tokens_per_second ?? 0);
     case "requests":
       return rate(numbers?.requests_per_second ?? 0);
     case "firstByte":
       return duration(numbers?.ttfb_seconds);
-    case "failures":
-      return (
-        <span className={numbers?.total_failures ? "tone-bad" : "muted"} title={numbers?.last_error}>
-          {compact(numbers?.total_failures ?? 0)}
-        </span>
-      );
     case "total":
       return compact((numbers?.prompt_tokens_total ?? 0) + (numbers?.completion_tokens_total ?? 0));
     default:
-      return null;
+      return "";
   }
 }
