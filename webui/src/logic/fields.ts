@@ -2,7 +2,7 @@
 // with it in words. The server decides in the end; here only what it could not make sense of is refused.
 
 import type { FieldProblem } from "../api/client";
-import type { Changes } from "./acts";
+import type { Changes, Update } from "./acts";
 import type { EndpointConfig } from "./structure";
 
 export type FieldName =
@@ -137,7 +137,7 @@ export function commonValue(endpoints: readonly EndpointConfig[], field: FieldNa
 }
 
 /** The same values for all of them, as one change. */
-export function sameForAll(ids: readonly number[], fields: Changes): { id: number; fields: Changes }[] {
+export function sameForAll(ids: readonly number[], fields: Changes): Update[] {
   return ids.map((id) => ({ id, fields }));
 }
 

@@ -1,18 +1,16 @@
 // What can be done with the endpoints of the inspector: from the registry, those that apply first.
 
-import { ACTIONS } from "../actions/list";
-import type { Action } from "../actions/registry";
+import { action } from "../actions/list";
 import { Button, type IconName } from "../design/parts";
 import { useAct } from "../editor/acting";
-import { useEndpointNumbers, useFlow, useStructure } from "../state/context";
+import { useFlow, useStructure } from "../state/context";
 
-/** With their icons, in their order; `hidden`: not shown while they do not apply, since another
- * stands for them; `bare`: the icon says it. */
+/** With their icons, in their order; `hidden`: not shown where they do not apply; `bare`: the icon says it. */
 const SHOWN: readonly { id: string; icon: IconName; title?: string; hidden?: true; bare?: true }[] = [
   { id: "connect", icon: "plug", title: "Connect", hidden: true },
   { id: "cut", icon: "drain", title: "Drain", hidden: true },
   { id: "abort", icon: "cut", hidden: true },
-  { id: "requests-here", icon: "list", title: "Requests" },
+  { id: "requests-here", icon: "list", title: "Requests", hidden: true },
   { id: "duplicate", icon: "copy", bare: true },
   { id: "delete", icon: "trash", title: "Delete" },
 ];
@@ -21,15 +19,14 @@ export function InspectorActs({ ids }: { ids: readonly number[] }) {
   // What applies depends on the structure and on what drains.
   useStructure();
   useFlow((state) => state.draining);
-  useEndpointNumbers(ids[0] ?? 0);
   const { run, context } = useAct();
   const here = context(ids);
   return (
     <div className="inspector-acts" role="group" aria-label="Actions">
       {SHOWN.map(({ id, icon, title, hidden, bare }) => {
-        const each = ACTIONS.find((one: Action) => one.id === id);
-        const applies = each?.applies(here);
-        if (!each || (hidden && applies !== true)) return null;
+        const each = action(id);
+        const applies = each.applies(here);
+        if (hidden && applies !== true) return null;
         return (
           <Button
             key={id}

@@ -1,7 +1,7 @@
 // All endpoints as rows, of equal power to the canvas. Arrows go from row to row, Space selects, Enter inspects, and
 // the keys of the whole page act on what is selected. Rows keep their places while numbers change.
 
-import { useMemo, useRef, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { ACTIONS, action } from "../actions/list";
 import { Button } from "../design/parts";
 import { useAct } from "../editor/acting";
@@ -26,6 +26,9 @@ interface RowMenu {
 /** What can be done with endpoints; the rest of the table's actions is about all of them. */
 const ROW_ACTIONS = ACTIONS.filter((each) => each.spots.includes("table") && each.spots.includes("node"));
 
+/** As in the style sheet. */
+const ROW_HEIGHT = 48;
+
 export function TableView() {
   const editor = useEditor();
   const structure = useStructure();
@@ -48,6 +51,8 @@ export function TableView() {
   const active = shown.find((each) => nodeOf(each.id) === cursor)?.id ?? shown[0]?.id;
   const select = useSelect(shown.map((each) => each.id));
 
+  const focused = useKeptFocus(grid, shown);
+
   const openMenu = (id: number, x: number, y: number, back: HTMLElement | null) =>
     setMenu({ ids: selected.has(id) ? [...selected] : [id], x, y, back });
   const goTo = (place: number) => {
@@ -61,7 +66,7 @@ export function TableView() {
     const row = event.target instanceof HTMLTableRowElement ? Number(event.target.dataset.id) : null;
     if (row === null || event.altKey) return;
     const at = shown.findIndex((each) => each.id === row);
-    const page = Math.max(1, Math.floor((grid.current?.parentElement?.clientHeight ?? 400) / 44) - 1);
+    const page = Math.max(1, Math.floor((grid.current?.parentElement?.clientHeight ?? 400) / ROW_HEIGHT) - 1);
     const steps: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page };
     const step = steps[event.key];
     if (step !== undefined) {
@@ -98,6 +103,7 @@ export function TableView() {
               data-table
               data-testid="endpoint-table"
               onKeyDown={press}
+              {...focused}
             >
               <thead>
                 <tr>
@@ -140,6 +146,24 @@ export function TableView() {
       {menu && <Actions menu={menu} onClose={() => setMenu(null)} />}
     </>
   );
+}
+
+/** Where the row that had the focus is gone, the active one gets it: the keys go on. */
+function useKeptFocus(grid: React.RefObject<HTMLTableElement | null>, shown: readonly unknown[]) {
+  const inside = useRef(false);
+  useEffect(() => {
+    if (!inside.current || document.activeElement !== document.body) return;
+    grid.current?.querySelector<HTMLElement>("tr[tabindex='0']")?.focus();
+  }, [grid, shown]);
+  return {
+    onFocus: () => {
+      inside.current = true;
+    },
+    // Not heard of for a row that is removed.
+    onBlur: () => {
+      inside.current = false;
+    },
+  };
 }
 
 /** The order of the rows: made anew when the structure changes or when asked, never by a tick. */
