@@ -88,10 +88,18 @@ def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
         yield make
 
 
+@pytest.fixture(scope="session")
+def standing_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One stage for all tests that need nothing special of it: starting a process takes longer than most of them."""
+    with Stage(tmp_path_factory.mktemp("standing")) as stage:
+        yield stage
+
+
 @pytest.fixture
-def stage(make_stage: Callable[..., Stage]) -> Stage:
+def stage(standing_stage: Stage) -> Stage:
     """A balancer without endpoints, and three fake backends."""
-    return make_stage()
+    standing_stage.clear()
+    return standing_stage
 
 
 @pytest.fixture

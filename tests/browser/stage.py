@@ -148,6 +148,17 @@ class Stage:
         identifier: int = self.admin("POST", "/endpoints", {"name": name, "base_url": base_url, **fields})["id"]
         return identifier
 
+    def clear(self) -> None:
+        """As at the beginning: no endpoints, nothing counted, backends that answer at once."""
+        for place in range(len(self._backends.fakes)):
+            self._backends.begin_anew(place)
+        for each in self.state()["endpoints"]:
+            self.admin("POST", f"/endpoints/{each['id']}/abort")
+            self.admin("DELETE", f"/endpoints/{each['id']}")
+        self.admin("PATCH", "/routing", {"routing_mode": "percentage"})
+        self.admin("PATCH", "/layout", {"incoming": {"x": 320, "y": 200}})
+        self.admin("POST", "/reset-stats")
+
     # -- its clients -----------------------------------------------------------------------------------------------
 
     def chat(self, **fields: Any) -> httpx.Response:
@@ -214,6 +225,16 @@ class _Backends:
             self.fakes[place].behaviour = self.fakes[place].behaviour.changed(changes)
 
         self._run(change())
+
+    def begin_anew(self, place: int) -> None:
+        """A backend as it was at first, with nothing counted."""
+
+        async def begin() -> None:
+            fake = self.fakes[place]
+            fake.behaviour = Behaviour(name=f"fake-{place}", models=(MODEL,))
+            fake.stats.reset()
+
+        self._run(begin())
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_SECONDS)
