@@ -57,6 +57,10 @@ class Desk:
         """The panel at the right."""
         return self.page.get_by_test_id("inspector")
 
+    def field(self, name: str) -> Locator:
+        """A field of the inspector, by the name of the API."""
+        return self.inspector.locator(f'[data-field="{name}"]')
+
     @property
     def consequence(self) -> Locator:
         """What is being considered would do this."""

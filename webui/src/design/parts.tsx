@@ -1,6 +1,6 @@
 // The small parts all views are built from: icons, buttons, badges, fields, dialogs.
 
-import { type ReactNode, useEffect, useId, useRef } from "react";
+import { type ReactNode, useEffect, useId, useLayoutEffect, useRef } from "react";
 import type { Status, IconName as StatusIcon } from "../logic/status";
 
 const PATHS = {
@@ -167,7 +167,8 @@ export function Dialog({
 }) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  // Not useEffect: it would close the dialog after it has left the page, too late to give the focus back.
+  useLayoutEffect(() => {
     const dialog = ref.current;
     dialog?.showModal();
     // The browser would begin at the button that closes it.
