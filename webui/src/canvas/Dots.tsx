@@ -34,6 +34,14 @@ export function Dots() {
     let frame = 0;
     let drawnAt = 0;
     let blank = true;
+    let colours = coloursOf(canvas);
+    // Asked for when they may have changed, never in a frame: asking makes the browser lay out the page.
+    const restyle = new MutationObserver(() => {
+      colours = coloursOf(canvas);
+    });
+    restyle.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    const resized = new ResizeObserver(() => resize(canvas));
+    resized.observe(canvas);
     const draw = (now: number) => {
       frame = requestAnimationFrame(draw);
       if (now - drawnAt < FRAME_MILLISECONDS) return;
@@ -41,18 +49,20 @@ export function Dots() {
       const idle = still.matches || editor.numbers.getState().frozen || !flows(paths);
       if (idle && blank) return;
       blank = idle;
-      resize(canvas);
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, canvas.width, canvas.height);
       if (idle) return;
       const { x, y, zoom } = flow.getViewport();
       const scale = devicePixelRatio;
       pen.setTransform(zoom * scale, 0, 0, zoom * scale, x * scale, y * scale);
-      const style = getComputedStyle(canvas);
-      drawAll(pen, paths, now / 1000, style.getPropertyValue("--accent"), style.getPropertyValue("--bad"));
+      drawAll(pen, paths, now / 1000, colours);
     };
     frame = requestAnimationFrame(draw);
-    return () => cancelAnimationFrame(frame);
+    return () => {
+      cancelAnimationFrame(frame);
+      restyle.disconnect();
+      resized.disconnect();
+    };
   }, [editor, flow, paths]);
   // biome-ignore lint/a11y/noAriaHiddenOnFocusable: a drawing surface takes no focus
   return <canvas ref={surface} className="dots" aria-hidden="true" />;
@@ -70,7 +80,17 @@ function resize(canvas: HTMLCanvasElement): void {
   if (canvas.height !== height) canvas.height = height;
 }
 
-function drawAll(pen: CanvasRenderingContext2D, paths: WirePaths, now: number, good: string, bad: string): void {
+interface Colours {
+  good: string;
+  bad: string;
+}
+
+function coloursOf(canvas: HTMLCanvasElement): Colours {
+  const style = getComputedStyle(canvas);
+  return { good: style.getPropertyValue("--accent"), bad: style.getPropertyValue("--bad") };
+}
+
+function drawAll(pen: CanvasRenderingContext2D, paths: WirePaths, now: number, { good, bad }: Colours): void {
   const wrong: [number, number][] = [];
   pen.fillStyle = good;
   pen.beginPath();

@@ -1,6 +1,6 @@
 // The small parts all views are built from: icons, buttons, badges, fields, dialogs.
 
-import { type ReactNode, useEffect, useId, useLayoutEffect, useRef } from "react";
+import { type ReactNode, useId, useLayoutEffect, useRef } from "react";
 import type { Status, IconName as StatusIcon } from "../logic/status";
 
 const PATHS = {

@@ -159,3 +159,10 @@ export function freeName(wanted: string, structure: Structure): string {
     if (!taken.has(name)) return name;
   }
 }
+
+/** With more wires than this their labels would hide the cards: the cards then say the share themselves. */
+const MOST_LABELS = 16;
+
+export function isDense(structure: Structure): boolean {
+  return receivers(structure).length > MOST_LABELS;
+}
