@@ -128,12 +128,12 @@ function Explain({ request }: { request: RequestView }) {
 
 /** What was asked for is seen, also at the lower end of the drawer. */
 function intoView(element: HTMLElement | null): void {
-  element?.scrollIntoView({ block: "nearest" });
+  element?.scrollIntoView({ block: "start" });
 }
 
 function Explained({ explanation, at }: { explanation: ExplanationView; at: string }) {
   return (
-    <div className="stack" ref={intoView}>
+    <div className="stack explained" ref={intoView}>
       <p>
         <strong>{verdictInWords(explanation)}</strong>{" "}
         <span className="small muted">
