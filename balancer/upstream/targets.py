@@ -31,7 +31,10 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One origin and the way to it. `authority` is the Host value: no default port, IPv6 in brackets."""
+    """One origin and the way to it. `authority` is the Host value: no default port, IPv6 in brackets.
+
+    `connect_to`, an address and a port, is dialled instead of `host` and `port`, which TLS and Host go on naming.
+    """
 
     tls: bool
     host: str
@@ -39,6 +42,7 @@ class Target:
     authority: bytes
     path: bytes
     proxy: Proxy | None = None
+    connect_to: tuple[str, int] | None = None
 
     @property
     def request_prefix(self) -> bytes:
