@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,10 @@ def read_env_file(path: Path) -> dict[str, str]:
     return values
 
 
-def help_text() -> str:
-    """Every setting with its default and meaning, for the command line."""
+def help_text(table: Sequence[Setting] = SETTINGS) -> str:
+    """Every setting of a table with its default and meaning, for the command line."""
     blocks = ["Settings, from the environment or a .env file in the working directory:"]
-    for group, settings in groupby(SETTINGS, key=lambda setting: setting.group):
+    for group, settings in groupby(table, key=lambda setting: setting.group):
         blocks.append("\n".join((f"{group}:", *map(_help_entry, settings))))
     return "\n\n".join(blocks) + "\n"
 
