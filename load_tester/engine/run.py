@@ -18,7 +18,7 @@ from load_tester.engine.targets import TargetRules, pin
 from load_tester.engine.watch import Watch
 from load_tester.errors import BadInput, NotFound, NotRunning
 from load_tester.measures.paired import compare_pairs
-from load_tester.plan.cards import Caps, Card, within_caps
+from load_tester.plan.cards import Caps, Card, changed, within_caps
 from load_tester.plan.prompts import Line, PromptSet
 
 FORMAT = "llm-load-tester run"
@@ -79,6 +79,7 @@ class Run:
         self.ended_at: datetime | None = None
         self.watch = Watch(self._tick)
         self._made_by = made_by
+        self._caps = caps
         self._task: asyncio.Task[None] | None = None
         # One tag for both cards of a pair: their prompts are to be the same, byte for byte.
         tag = secrets.token_hex(4)
@@ -143,6 +144,12 @@ class Run:
         if not 0 <= place < len(self.cards):
             raise NotFound(f"the run has {len(self.cards)} cards, numbered from 0")
         return self.cards[place]
+
+    def change(self, place: int, changes: Mapping[str, Any]) -> None:
+        """Change a card under way, within the caps. Raises BadInput or NotFound."""
+        card = self.card(place)
+        within_caps(changed(card.card, changes), self._caps)
+        card.change(changes)
 
     async def wait(self) -> None:
         """Until it is over."""

@@ -1,0 +1,111 @@
+"""Serves the load tester with uvicorn on uvloop; a signal ends every run, keeps what it measured, and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from load_tester.app import create_app
+from load_tester.errors import LoadTesterError
+from load_tester.settings import Settings
+
+if sys.platform != "win32":
+    import uvloop
+
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+else:
+    new_event_loop = asyncio.new_event_loop
+
+logger = logging.getLogger("load_tester")
+
+_BALANCER_DATABASE = "load_balancer.db"
+_GRACE_SECONDS = 3
+
+
+class StartError(LoadTesterError):
+    """The process cannot serve; the message says why and what to do."""
+
+
+def prepare_process(connections: int) -> None:
+    """As many open files as the system lets us have; fewer pauses for garbage while load is measured."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 1_000
+    if soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+        if allowed < wanted:
+            logger.warning(
+                "the system allows %d open files: runs with more connections will fail; raise it (ulimit -n)", allowed
+            )
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def check_directory(settings: Settings) -> None:
+    """Raises StartError when the data directory is the balancer's."""
+    if (Path(settings.data_dir) / _BALANCER_DATABASE).exists():
+        raise StartError(
+            f"{settings.data_dir} holds the balancer's database: set LT_DATA_DIR to a directory of its own"
+        )
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket. Raises StartError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((address[0], settings.port), family=family)
+    except OSError as error:
+        words = error.strerror or str(error)
+        raise StartError(
+            f"cannot listen on {settings.host} port {settings.port}: {words}; see LT_HOST, LT_PORT"
+        ) from None
+
+
+class _Server(uvicorn.Server):
+    """Ends live streams before it waits for connections to close."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End streams and runs, then the rest."""
+        self._app.state.live.close()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings, token: str, version: str) -> None:
+    """Serve until a signal comes. Raises StartError or HistoryError."""
+    check_directory(settings)
+    listening = listen(settings)
+    prepare_process(settings.max_connections)
+    app = create_app(settings, token, version, wall_clock=time.time)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+
+    async def work() -> None:
+        async with app.router.lifespan_context(app):
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            logger.info("listening on http://%s:%d", host, listening.getsockname()[1])
+            await _Server(config, app).serve([listening])
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(work())
