@@ -18,8 +18,8 @@ from balancer.setting_texts import help_text, read_env_file
 from load_tester import arguments
 from load_tester.app import caps_of
 from load_tester.engine.targets import TargetRules
-from load_tester.errors import LoadTesterError
-from load_tester.headless import USAGE, run_headless
+from load_tester.errors import LoadTesterError, TargetFailed
+from load_tester.headless import NOTHING, USAGE, run_headless
 from load_tester.serve import new_event_loop, prepare_process, serve
 from load_tester.settings import SETTINGS, Settings, load_settings
 
@@ -42,6 +42,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return code
     except (LoadTesterError, AdminTokenUnavailable) as error:
         sys.stderr.write(f"llm-load-tester: {error}\n")
+        if isinstance(error, TargetFailed):
+            return NOTHING
         return USAGE if chosen.act is _run else 1
 
 

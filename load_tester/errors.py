@@ -20,6 +20,10 @@ class ForbiddenTarget(BadInput):
     """A target that no load may be sent to."""
 
 
+class TargetFailed(LoadTesterError):
+    """The target did not answer what had to be known before a run."""
+
+
 class NotFound(LoadTesterError):
     """There is no run, profile, key or set of prompts of that name."""
 

@@ -16,7 +16,7 @@ from load_tester.arguments import plan_of
 from load_tester.engine.inquiries import list_models
 from load_tester.engine.run import Plan, Run, prepare
 from load_tester.engine.targets import TargetRules, pin
-from load_tester.errors import BadInput
+from load_tester.errors import BadInput, TargetFailed
 from load_tester.exports import row, rows_csv, run_json
 from load_tester.plan.cards import Caps, Card
 from load_tester.plan.loads import Sweep, planned_seconds
@@ -69,7 +69,7 @@ async def _named(card: Card, key: str, rules: TargetRules) -> Card:
         return card
     answer = await list_models(card, await pin(card.url, rules, "--url"), key)
     if not answer["ok"]:
-        raise BadInput("--model", f"was left out, and {card.url}/models failed: {answer['detail']}")
+        raise TargetFailed(f"{card.url}/models, asked because --model was left out: {answer['detail']}")
     return card.model_copy(update={"model": answer["models"][0]}) if answer["models"] else card
 
 

@@ -65,10 +65,8 @@ def listen(settings: Settings) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((address[0], settings.port), family=family)
     except OSError as error:
-        words = error.strerror or str(error)
-        raise StartError(
-            f"cannot listen on {settings.host} port {settings.port}: {words}; see LT_HOST, LT_PORT"
-        ) from None
+        place, words = f"{settings.host} port {settings.port}", error.strerror or str(error)
+        raise StartError(f"cannot listen on {place}: {words}; see LT_HOST, LT_PORT") from None
 
 
 class _Server(uvicorn.Server):

@@ -56,6 +56,11 @@ class CardRun:
         self._sweep_findings: dict[str, Any] | None = None
 
     @property
+    def tag(self) -> str:
+        """What the ids of its requests begin with, behind `lt-`."""
+        return self._outlet.tag
+
+    @property
     def over(self) -> bool:
         """Whether nothing will be sent any more."""
         return bool(self.reason)

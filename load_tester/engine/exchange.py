@@ -48,8 +48,12 @@ class Exchange:
         return orjson.dumps(document)
 
     async def perform(self, record: Record, body: bytes, *, stream: bool, timeout_seconds: float) -> None:
-        """Send `body`, fill the record in. Nothing but cancellation is raised; the record is complete even then."""
-        head = self._pool.head(b"POST", CHAT, _HEADERS, len(body))
+        """Send `body`, fill the record in. Nothing but cancellation is raised; the record is complete even then.
+
+        `record.request_id` goes out as x-request-id and is replaced by the target's own, if it has one.
+        """
+        headers = b"%bx-request-id: %b\r\n" % (_HEADERS, record.request_id.encode())
+        head = self._pool.head(b"POST", CHAT, headers, len(body))
         response: UpstreamResponse | None = None
         try:
             connection, response = await self._open(record, head, body, timeout_seconds)

@@ -80,7 +80,7 @@ async def try_once(card: Card, target: Target, key: str, lines: Sequence[Line] =
     )
     messages, max_tokens = Prompts(shape).request(0)
     exchange = Exchange(pool, Series())
-    record = Record(0, sent_ns=time.perf_counter_ns())
+    record = Record(0, sent_ns=time.perf_counter_ns(), request_id="lt-try")
     body = exchange.body({**body_fields(card), "messages": messages}, max_tokens)
     try:
         await exchange.perform(record, body, stream=card.stream, timeout_seconds=card.timeout_seconds)

@@ -46,7 +46,7 @@ class Outlet:
         self.segment = 0
         self._ledger = ledger
         self._exchange = Exchange(pool, ledger.series)
-        self._tag = tag
+        self.tag = tag
         self._lines = lines
         self._spent = spent
         self._done = done
@@ -69,7 +69,7 @@ class Outlet:
                 shared_prefix_groups=card.shared_prefix_groups,
                 max_tokens=card.max_tokens,
                 seed=card.seed,
-                tag=self._tag,
+                tag=self.tag,
                 lines=self._lines,
             )
         )
@@ -83,6 +83,8 @@ class Outlet:
             return None
         number = self._number
         self._number += 1
+        if self._number == self.most_requests:
+            self._spent()
         return number
 
     async def send(self, number: int, scheduled_ns: int) -> Record:
@@ -90,7 +92,13 @@ class Outlet:
         card = self._card
         messages, max_tokens = self._prompts.request(number)
         body = self._exchange.body({**self._fields, "messages": messages}, max_tokens)
-        record = Record(number, segment=self.segment, scheduled_ns=scheduled_ns, sent_ns=time.perf_counter_ns())
+        record = Record(
+            number,
+            segment=self.segment,
+            scheduled_ns=scheduled_ns,
+            sent_ns=time.perf_counter_ns(),
+            request_id=f"lt-{self.tag}-{number}",
+        )
         self._ledger.note_sent(record.sent_ns)
         try:
             await self._exchange.perform(record, body, stream=card.stream, timeout_seconds=card.timeout_seconds)

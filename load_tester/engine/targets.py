@@ -43,6 +43,8 @@ def forbidden(address: Address) -> str:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return forbidden(inner)
+    if address.is_loopback:
+        return ""  # of which ::1 counts as reserved, too
     if address in _METADATA:
         return "is the address of a cloud's metadata"
     if address.is_link_local:

@@ -111,11 +111,16 @@ def read_card(value: object, place: str = "card") -> Card:
 def bad_input(error: ValidationError, place: str) -> BadInput:
     """The first problem of a validation, in the words of a form."""
     first = error.errors(include_url=False, include_input=False)[0]
-    loc = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
+    loc = _as_typed([str(part) for part in first["loc"]])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "unknown field"
     return BadInput(".".join([place, *loc]) if place else ".".join(loc), message[:1].lower() + message[1:])
+
+
+def _as_typed(loc: list[str]) -> list[str]:
+    """A place without the name of the kind, which a union puts behind its field."""
+    return [part for place, part in enumerate(loc) if place == 0 or loc[place - 1] not in ("load", "prompt")]
 
 
 def within_caps(card: Card, caps: Caps, place: str = "card") -> None:

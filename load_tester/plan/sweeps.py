@@ -93,6 +93,7 @@ def findings(sweep: Sweep, steps: Sequence[Step], levels: Sequence[tuple[str, st
         "of": sweep.of,
         "knee": None if at_knee is None else _found(levels[wanted[at_knee]][0], compared[at_knee]),
         "largest_meeting_slo": None if at_slo is None else _found(levels[wanted[at_slo]][0], compared[at_slo]),
+        "saturated": at_knee is not None and compared[at_knee].level < max(step.level for step in compared),
         "suggestion": _suggestion(sweep, compared, at_knee, at_slo),
     }
 
@@ -114,10 +115,13 @@ def _suggestion(sweep: Sweep, steps: Sequence[Step], at_knee: int | None, at_slo
     place, because = at_knee, "knee"
     if at_slo is not None and steps[at_slo].level < steps[at_knee].level:
         place, because = at_slo, "slo"
+    if because == "knee" and steps[place].level == max(each.level for each in steps):
+        because = "limit"
     step = steps[place]
     value = step.level if sweep.of == "concurrency" else math.ceil(step.in_flight)
     words = {
         "knee": "beyond it requests wait longer than they are answered faster",
         "slo": "it is the largest that meets every objective",
+        "limit": "it is the most that was tried, and more still helped: sweep further",
     }
     return {"max_concurrent": max(1, round(value)), "because": because, "words": words[because]}
