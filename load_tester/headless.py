@@ -91,11 +91,13 @@ def _stop_on_signals(run: Run) -> list[str]:
 async def _show_progress(run: Run, task: asyncio.Task[None], out: TextIO) -> None:
     terminal = out.isatty()
     interval = _TERMINAL_SECONDS if terminal else _LOG_SECONDS
-    while not task.done():
-        await asyncio.wait((task,), timeout=interval)
+    while True:
         line = progress_line(run)
         out.write(f"\r\x1b[K{line}" if terminal else f"{line}\n")
         out.flush()
+        if task.done():
+            break
+        await asyncio.wait((task,), timeout=interval)
     out.write("\n" if terminal else "")
     await task
 

@@ -150,4 +150,4 @@ async def test_poisson_arrivals_have_the_rate_they_claim() -> None:
     result = outcome(run)
     interval = result["summary"]["send_interval"]
     assert interval["mean"] == pytest.approx(5.0, rel=0.15)
-    assert result["summary"]["latencies"]["queue"]["p50"] < 2.0
+    assert within(result["summary"]["latencies"]["queue"]["p50"], 0.0, run.watch.lag_p99_ms or 0.0)
