@@ -61,9 +61,9 @@ def _show_token(settings: Settings, _: argparse.Namespace, __: Mapping[str, str]
 
 
 def _run(settings: Settings, chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    prepare_process(settings.max_connections)
+    caps = caps_of(settings, prepare_process(settings.max_connections))
     rules = TargetRules(dict(settings.host_rewrites), settings.allow_hosts)
-    work = run_headless(chosen, environ, rules, caps_of(settings), f"llm-load-tester {__version__}")
+    work = run_headless(chosen, environ, rules, caps, f"llm-load-tester {__version__}")
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)
 

@@ -26,7 +26,9 @@ from load_tester.plan.cards import Caps
 from load_tester.runs import Runs
 from load_tester.settings import Settings
 
-PAGE_DIRECTORY = Path(__file__).parent / "page"
+_PACKAGE = Path(__file__).resolve().parent
+# Where the built page lies: in an installed package, and in a checkout.
+PAGE_DIRECTORIES = (_PACKAGE / "_webui", _PACKAGE.parent / "webui" / "dist" / "load-tester")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,12 +42,21 @@ _HEADERS = {
 
 
 def create_app(
-    settings: Settings, token: str, version: str, *, wall_clock: Callable[[], float], page: Path = PAGE_DIRECTORY
+    settings: Settings,
+    token: str,
+    version: str,
+    *,
+    caps: Caps,
+    wall_clock: Callable[[], float],
+    page: Path | None = None,
 ) -> Starlette:
-    """The server. `token` empty: for this machine only. `app.state.runs` holds the runs while it lives."""
+    """The server. `token` empty: for this machine only. `page`: the built page, None where there is none.
+
+    `app.state.runs` holds the runs while it lives.
+    """
     history = History(Path(settings.data_dir))
     rules = TargetRules(dict(settings.host_rewrites), settings.allow_hosts)
-    runs = Runs(history, rules, caps_of(settings), f"llm-load-tester {version}")
+    runs = Runs(history, rules, caps, f"llm-load-tester {version}")
     live, api = Live(), Api(Access(token), wall_clock)
 
     @asynccontextmanager
@@ -73,7 +84,7 @@ def create_app(
         *RunRoutes(api, runs, live).routes(),
         *LibraryRoutes(api, runs).routes(),
         Route("/api/{rest:path}", nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-        Mount("/", StaticFiles(directory=page, html=True)) if page.is_dir() else Route("/", no_page),
+        Route("/", no_page) if page is None else Mount("/", StaticFiles(directory=page, html=True)),
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
     app.add_middleware(_SafeHeaders)
@@ -81,9 +92,15 @@ def create_app(
     return app
 
 
-def caps_of(settings: Settings) -> Caps:
-    """What the settings let a run do."""
+def built_page() -> Path | None:
+    """The directory of the built page, None where it was not built."""
+    return next((directory for directory in PAGE_DIRECTORIES if (directory / "index.html").is_file()), None)
+
+
+def caps_of(settings: Settings, open_files: int = 0) -> Caps:
+    """What the settings and the system let a run do."""
     return Caps(
+        open_files=open_files,
         connections=settings.max_connections,
         rate=settings.max_rate,
         seconds=settings.max_seconds,

@@ -15,8 +15,8 @@ from load_tester.errors import BadInput
 from load_tester.plan.cards import Card, read_card
 from load_tester.plan.prompt_sets import parse_prompt_set
 from load_tester.plan.prompts import Line
+from load_tester.settings import KEY_VARIABLE
 
-KEY_VARIABLE = "LT_API_KEY"
 _STAGE = re.compile(r"(\d+(?:\.\d+)?)s@(?:(\d+(?:\.\d+)?)-)?(\d+(?:\.\d+)?)")
 _PROMPT_SET = "file"
 

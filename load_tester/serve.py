@@ -17,7 +17,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from load_tester.app import create_app
+from load_tester.app import built_page, caps_of, create_app
 from load_tester.errors import LoadTesterError
 from load_tester.settings import Settings
 
@@ -32,25 +32,23 @@ logger = logging.getLogger("load_tester")
 
 _BALANCER_DATABASE = "load_balancer.db"
 _GRACE_SECONDS = 3
+_OTHER_FILES = 1_000
 
 
 class StartError(LoadTesterError):
     """The process cannot serve; the message says why and what to do."""
 
 
-def prepare_process(connections: int) -> None:
-    """As many open files as the system lets us have; fewer pauses for garbage while load is measured."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + 1_000
-    if soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
-        if allowed < wanted:
-            logger.warning(
-                "the system allows %d open files: runs with more connections will fail; raise it (ulimit -n)", allowed
-            )
+def prepare_process(connections: int) -> int:
+    """As many open files as the system lets us have, and how many; fewer pauses for garbage while load is measured."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft < wanted and soft != resource.RLIM_INFINITY:
+        soft = wanted if hard == resource.RLIM_INFINITY else max(soft, min(wanted, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return 0 if soft == resource.RLIM_INFINITY else soft
 
 
 def check_directory(settings: Settings) -> None:
@@ -105,8 +103,8 @@ def serve(settings: Settings, token: str, version: str) -> None:
     """Serve until a signal comes. Raises StartError or HistoryError."""
     check_directory(settings)
     listening = listen(settings)
-    prepare_process(settings.max_connections)
-    app = create_app(settings, token, version, wall_clock=time.time)
+    caps = caps_of(settings, prepare_process(settings.max_connections))
+    app = create_app(settings, token, version, caps=caps, wall_clock=time.time, page=built_page())
     config = uvicorn.Config(
         app,
         http="httptools",

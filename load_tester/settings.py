@@ -19,6 +19,9 @@ from balancer.setting_table import setting as _setting
 _PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
+# The key of the target for one run on the command line: no setting, since it belongs to the target.
+KEY_VARIABLE = "LT_API_KEY"
+
 Rewrite = tuple[tuple[str, int], tuple[str, int]]
 
 
@@ -168,4 +171,5 @@ SETTINGS: tuple[Setting, ...] = tuple(_ATTRIBUTES.values())
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Settings from `environ`; empty values count as unset. Raises SettingsError with every problem found."""
+    environ = {name: text for name, text in environ.items() if name != KEY_VARIABLE}
     return Settings(**read_table(_ATTRIBUTES, environ)[0], unknown=tuple(unknown("LT_", SETTINGS, environ)))

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from load_tester.app import create_app
+from load_tester.app import caps_of, create_app
 from load_tester.errors import HistoryError
 from load_tester.history import FILE_NAME
 from load_tester.settings import load_settings
@@ -28,7 +28,7 @@ class Running:
 
     def __init__(self, directory: Path, token: str = "", **environ: str) -> None:
         settings = load_settings({"LT_DATA_DIR": str(directory), **environ})
-        self.starlette = create_app(settings, token, "0", wall_clock=time.time, page=directory / "none")
+        self.starlette = create_app(settings, token, "0", caps=caps_of(settings), wall_clock=time.time)
         self.app = RunningApp(self.starlette)
         self.client = http_client("")
         self._token = token
@@ -380,3 +380,17 @@ class TestTheFile:
         newer.close()
         with pytest.raises(HistoryError, match="another version"):
             await Running(tmp_path).__aenter__()
+
+
+async def test_a_built_page_is_served_without_a_session(tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    (page / "assets").mkdir(parents=True)
+    (page / "index.html").write_text("<!doctype html><title>Load tester</title>")
+    (page / "assets" / "a.js").write_text("1")
+    settings = load_settings({"LT_DATA_DIR": str(tmp_path)})
+    app = create_app(settings, "t0ken", "0", caps=caps_of(settings), wall_clock=time.time, page=page)
+    async with RunningApp(app) as running, http_client(running.url) as stranger:
+        assert "Load tester" in (await stranger.get("/")).text
+        assert (await stranger.get("/assets/a.js")).status_code == 200
+        assert (await stranger.get("/../history.py")).status_code == 404
+        assert (await stranger.get("/api/runs")).status_code == 401

@@ -148,11 +148,12 @@ class TestCards:
             ({"stop": {"seconds": 3601}}, "LT_MAX_SECONDS"),
             ({"load": {"kind": "stages", "stages": [{"seconds": 3601, "end": 1}]}}, "LT_MAX_SECONDS"),
             ({"stop": {"tokens": 1001}}, "LT_MAX_TOKENS"),
+            ({"load": {"kind": "closed", "concurrency": 450}}, "may open 500 files"),
         ],
     )
     def test_caps_hold(self, fields: dict[str, Any], what: str) -> None:
         with pytest.raises(BadInput, match=what):
-            within_caps(card(**fields), Caps(connections=500, rate=1000, seconds=3600, tokens=1000))
+            within_caps(card(**fields), Caps(connections=500, open_files=500, rate=1000, seconds=3600, tokens=1000))
 
     def test_only_some_of_it_changes_under_way(self) -> None:
         made = card(stop={"seconds": 5})

@@ -25,6 +25,8 @@ from load_tester.plan.loads import (
 )
 from load_tester.plan.prompts import FixedPrompt, Prompt
 
+# What a process has open beside its connections: its libraries, listeners, the history.
+_OTHER_FILES = 64
 _OPERATION = re.compile(r"/(chat/completions|models)/*\Z")
 
 
@@ -82,6 +84,7 @@ class Caps(Frozen):
     """What no run may exceed, as the settings say."""
 
     connections: int = 2_000
+    open_files: int = 0  # of the process; 0: not known
     rate: float = 20_000
     seconds: float = 86_400
     tokens: int = 1_000_000_000
@@ -131,6 +134,12 @@ def within_caps(card: Card, caps: Caps, place: str = "card") -> None:
             f"{place}.load",
             f"{users:,} requests at once need as many connections; LT_MAX_CONNECTIONS allows {caps.connections:,}. "
             "Lower it, or raise the setting (and the target's own limit, which answers 429 or refuses above it)",
+        )
+    if caps.open_files and users + _OTHER_FILES > caps.open_files:
+        raise BadInput(
+            f"{place}.load",
+            f"{users:,} requests at once need as many connections, and this process may open {caps.open_files:,} "
+            "files: lower it, or raise the limit where the load tester is started (ulimit -n)",
         )
     if rate > caps.rate:
         raise BadInput(f"{place}.load", f"{rate:g} requests/s are more than LT_MAX_RATE allows ({caps.rate:g})")
