@@ -53,6 +53,15 @@ class TestLoads:
         assert latencies["queue"]["max"] > 140
         assert latencies["e2e_star"]["max"] > latencies["e2e"]["max"] + 100
 
+    async def test_the_cap_of_connections_limits_what_has_no_limit(self) -> None:
+        async with fake(ttft_seconds=0.1) as backend:
+            card = {"url": backend.base_url, "load": {"kind": "constant", "rate": 200}, "stop": {"seconds": 0.5}}
+            run = await prepared({**card, "drain_seconds": 0}, caps=Caps(connections=3))
+            await run.run()
+            assert backend.stats.max_inflight == 3
+        (badge,) = [badge for badge in outcome(run)["badges"] if badge["id"] == "rate_not_reached"]
+        assert "limit of 3 in flight" in badge["text"]
+
     async def test_all_at_once(self) -> None:
         async with fake(ttft_seconds=0.2) as backend:
             await load(backend, load={"kind": "batch", "batch": 1}, stop={"requests": 30})

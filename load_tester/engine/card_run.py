@@ -48,7 +48,7 @@ class CardRun:
             self._pool, self.ledger, tag=tag, lines=lines, spent=self._on_spent, done=self._check_counts
         )
         self._outlet.follow(card)
-        self._pacer = Pacer(self._outlet, self.ledger)
+        self._pacer = Pacer(self._outlet, self.ledger, caps.connections)
         self._timers: list[asyncio.TimerHandle] = []
         self._hurry = asyncio.Event()
         self._steps: list[Step] = []
@@ -313,11 +313,12 @@ class CardRun:
         if summary is None:
             return []
         load, ledger = plain(self.card.load), self.ledger
+        limit = in_flight_limit(load) or self._caps.connections
         facts = Evidence(
             open_loop=not is_closed(load),
             planned=ledger.planned_in_window,
             sent=min(summary["sent"], ledger.planned_in_window),
-            limit_in_flight=in_flight_limit(load),
+            limit_in_flight=limit if summary["in_flight_peak"] >= limit else 0,
             loop_lag_p99_ms=evidence.get("loop_lag_p99_ms"),
             cpu_percent=evidence.get("cpu_percent"),
             changed=bool(self.changes),

@@ -21,6 +21,8 @@ _RAMP_STEP_SECONDS = 0.05
 _SHORTEST_PAUSE_SECONDS = 0.001
 # So many requests may leave without a look at what has come back.
 _BURST = 32
+# What is due beyond these counts as planned and never sent: waiting for ever must not fill the memory.
+_MOST_WAITING = 100_000
 # A user whose request could not even be sent waits, twice as long each time: a closed port is not to be hammered.
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -29,10 +31,11 @@ _LONGEST_PAUSE_SECONDS = 1.0
 class Pacer:
     """Drives an outlet by a load. `follow` returns when the load is over or somebody interrupts it.
 
-    `problem`: a fault of the load tester itself, which ends everything.
+    `most_in_flight` holds where the load sets no limit of its own. `problem`: a fault of the load tester itself, which
+    ends everything.
     """
 
-    def __init__(self, outlet: Outlet, ledger: Ledger) -> None:
+    def __init__(self, outlet: Outlet, ledger: Ledger, most_in_flight: int) -> None:
         self.problem: BaseException | None = None
         self._outlet = outlet
         self._ledger = ledger
@@ -40,7 +43,8 @@ class Pacer:
         self._users: dict[int, asyncio.Task[None]] = {}
         self._wanted_users = 0
         self._backlog: deque[tuple[int, int]] = deque()
-        self._limit = 0
+        self._most_in_flight = most_in_flight
+        self._limit = most_in_flight
         self._interrupted = False
         self._closed = False
         self._sleeper: asyncio.Future[None] | None = None
@@ -59,7 +63,7 @@ class Pacer:
     async def follow(self, load: Load, seed: int) -> bool:
         """Send by that load; True when it came to its own end, False when it was interrupted."""
         self._interrupted = self._closed
-        self._limit = in_flight_limit(load)
+        self._limit = in_flight_limit(load) or self._most_in_flight
         if is_closed(load):
             return await self._hold_users(course(load))
         self._set_users(0)
@@ -155,7 +159,8 @@ class Pacer:
             if self._interrupted or (number := self._outlet.claim()) is None:
                 return False
             self._ledger.note_planned()
-            self._backlog.append((number, due_ns))
+            if len(self._backlog) < _MOST_WAITING:
+                self._backlog.append((number, due_ns))
             self._launch_what_fits()
         remaining = begun_ns / NANOSECONDS + course_seconds(course(load)) - time.perf_counter()
         while remaining > 0 and not self._interrupted:
@@ -165,7 +170,7 @@ class Pacer:
 
     def _launch_what_fits(self) -> None:
         # By tasks, not by what was sent: the limit must hold before a task has had its first turn.
-        while self._backlog and not (self._limit and len(self._tasks) >= self._limit):
+        while self._backlog and len(self._tasks) < self._limit:
             number, due_ns = self._backlog.popleft()
             self._spawn(self._send_planned(number, due_ns))
 

@@ -25,7 +25,7 @@ class Badge(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the badges are judged by, beside the summary. Rates of an open loop; 0 where there is no plan."""
+    """What the badges are judged by, beside the summary. `limit_in_flight`: the limit that was reached, else 0."""
 
     open_loop: bool
     planned: int
@@ -106,7 +106,7 @@ def _generator(evidence: Evidence) -> list[Badge]:
     if cpu is not None and cpu > CPU_PERCENT:
         reasons.append(f"it used {cpu:.0f} % of a core")
     if reasons:
-        text = "The load tester itself was the limit: " + " and ".join(reasons) + ". The target may be faster."
+        text = "The load tester itself was held up: " + " and ".join(reasons) + ". The target may be faster than this."
         return [_warning("generator_limited", text)]
     if lag is None or cpu is None:
         return []
