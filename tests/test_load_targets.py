@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+import ssl
+from pathlib import Path
 
 import pytest
+import trustme
 
+from load_tester.engine.run import Plan, prepare
 from load_tester.engine.targets import TargetRules, forbidden, pin
 from load_tester.errors import BadInput, ForbiddenTarget
+from load_tester.plan.cards import Caps, read_card
 from tests.fakes import FakeServer
 from tests.load_parts import load, outcome, prepared
+from tests.raw_server import RawRequest, RawServer, answer, says
 from tests.running import eventually
 
 
@@ -120,3 +127,27 @@ async def test_a_run_stays_with_the_address_it_was_checked_for() -> None:
         await task
     # All went to one address of the name's, by the same few connections.
     assert outcome(run)["connections_opened"] == 1
+
+
+async def test_tls_goes_on_naming_what_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("typed.example").configure_cert(context)
+    message = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
+    seen: list[RawRequest] = []
+    script = says(answer(json.dumps(message).encode(), b"content-type: application/json"), seen=seen)
+    async with RawServer(script, ssl=context) as server:
+        there = ("127.0.0.1", server.port)
+        rules = TargetRules(rewrites={("typed.example", 443): there, ("other.example", 443): there})
+        results = []
+        for host in ("typed.example", "other.example"):
+            card = read_card({"url": f"https://{host}/v1", "stop": {"requests": 1}, "stream": False})
+            run = await prepare(Plan((card,), ("",)), rules, Caps(), {}, "test")
+            await run.run()
+            results.append(outcome(run))
+    assert results[0]["totals"]["ok"] == 1
+    assert b"host: typed.example" in seen[0].lines
+    (error,) = results[1]["summary"]["errors"]
+    assert error["class"] == "tls" and "certificate verify failed" in error["sample"]
