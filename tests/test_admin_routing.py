@@ -37,6 +37,7 @@ class TestState:
             },
             "client_tokens": [],
             "environment_tokens": [],
+            "open_to_all": True,
             "retry_budget": {"limit": 3, "active_retries": 0, "active_requests": 0, "refused_total": 0},
             "queue": {"depth": 0, "size": 0},
             "overhead_median_seconds": None,

@@ -192,7 +192,8 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything at one moment. `revision` counts the changes of the configuration.
+    """Everything at one moment. `revision` counts the changes of the configuration. `open_to_all`: no client needs a
+    token, as there is none and never was.
 
     `overhead_median_seconds` is the balancer's own time per request, None before the first.
     """
@@ -205,6 +206,7 @@ class State:
     stats: Stats
     client_tokens: list[TokenView]
     environment_tokens: list[TokenView]
+    open_to_all: bool
     retry_budget: RetryBudgetView
     queue: QueueView
     overhead_median_seconds: float | None

@@ -91,6 +91,7 @@ class StateReader:
             stats=self._stats(),
             client_tokens=self.client_tokens(),
             environment_tokens=[self.token(token) for token in self.tokens if token.id is None],
+            open_to_all=self.tokens.open,
             retry_budget=self._retry_budget(),
             queue=QueueView(queue.depth, queue.size),
             overhead_median_seconds=self.traffic.overhead.quantile(0.5),

@@ -70,7 +70,7 @@ it("puts pages together, newest first, the last fetched wins", () => {
 
 it("says the fields of a refusal as the page does", () => {
   const refusal =
-    "changed again since: endpoints.1.token_quota_percent, endpoints.9, endpoints.1.api_key_id, routing_mode";
+    "changed again since: endpoints.1.token_quota_percent, endpoints.9, endpoints.1.api_key, routing_mode";
   expect(withNames(refusal, [{ id: 1, name: "gpu-1" }])).toBe(
     "changed again since: Token quota of gpu-1, endpoint 9, API key of gpu-1, the mode",
   );

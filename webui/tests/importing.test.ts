@@ -39,6 +39,7 @@ const structure: Structure = {
   endpoints: [endpoint(1), endpoint(2)],
   incoming: { x: 0, y: 0 },
   clients: [],
+  open: true,
 };
 
 const fileOf = (change: (file: Exported) => void) => {

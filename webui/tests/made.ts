@@ -105,6 +105,7 @@ export function state(endpoints: EndpointView[] = [], given: Partial<State> = {}
     } as State["stats"],
     client_tokens: [],
     environment_tokens: [],
+    open_to_all: true,
     retry_budget: { limit: 10, active_retries: 0, active_requests: 0, refused_total: 0 },
     queue: { depth: 0, size: 100 },
     overhead_median_seconds: null,

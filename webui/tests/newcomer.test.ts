@@ -18,6 +18,7 @@ const structure = (...quotas: number[]): Structure => ({
   ),
   incoming: { x: 0, y: 0 },
   clients: [],
+  open: true,
 });
 const fields = { name: "new", base_url: "http://x/v1", connected: true, token_quota_percent: 20 };
 

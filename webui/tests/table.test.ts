@@ -26,6 +26,7 @@ const structure = (...endpoints: EndpointConfig[]): Structure => ({
   endpoints,
   incoming: { x: 0, y: 0 },
   clients: [],
+  open: true,
 });
 
 describe("columns", () => {

@@ -100,6 +100,8 @@ export interface State {
   stats: Stats;
   client_tokens: TokenView[];
   environment_tokens: TokenView[];
+  /** No client needs a token: there is none and never was. */
+  open_to_all: boolean;
   retry_budget: { limit: number; active_retries: number; active_requests: number; refused_total: number };
   queue: { depth: number; size: number };
   overhead_median_seconds: number | null;

@@ -40,10 +40,11 @@ export const IncomingNode = memo(function IncomingNode({ id }: Props) {
 export const ClientNode = memo(function ClientNode({ id, data }: Props) {
   const client = data.node.kind === "client" ? data.node.client : null;
   const total = useNumbers((state) => state.numbers.totals.tokens_per_second);
-  const own = useNumbers((state) => (client ? (state.clientRates.get(client.key) ?? 0) : 0));
+  const own = useNumbers((state) => (client ? (state.numbers.clients.get(client.key)?.tokensPerSecond ?? 0) : 0));
   const cursor = useUi((state) => state.cursor === id);
-  const name = client?.name ?? "anyone";
-  const what = client ? "client token" : "open to all";
+  const open = useStructure().open;
+  const name = client?.name ?? (open ? "anyone" : "nobody");
+  const what = client ? "client token" : open ? "open to all" : "no client token";
   return (
     <div
       id={`node-${id}`}
@@ -53,7 +54,9 @@ export const ClientNode = memo(function ClientNode({ id, data }: Props) {
       title={
         client
           ? `${client.preview}${client.id === null ? " · from LB_CLIENT_TOKENS" : ""}`
-          : "The data plane is open: create a client token to close it."
+          : open
+            ? "The data plane is open: create a client token to close it."
+            : "There is no client token any more: nobody can send."
       }
     >
       <strong className="truncate">{name}</strong>

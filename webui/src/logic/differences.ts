@@ -92,7 +92,7 @@ export function withNames(message: string, endpoints: readonly { id: number; nam
   return message
     .replace(NAMED_FIELD, (_, id: string, field: string | undefined) => {
       const name = endpoints.find((each) => each.id === Number(id))?.name ?? `endpoint ${id}`;
-      return field ? `${labelOf(field.replace("api_key_id", "api_key"))} of ${name}` : name;
+      return field ? `${labelOf(field)} of ${name}` : name;
     })
     .replace("routing_mode", "the mode");
 }

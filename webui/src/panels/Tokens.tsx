@@ -1,6 +1,6 @@
 // Client tokens: who may send requests. A new one is shown once, in this panel alone, and forgotten with it.
 
-import { useEffect, useRef, useState } from "react";
+import { useRef, useState } from "react";
 import { ApiProblem } from "../api/client";
 import { Button, Icon } from "../design/parts";
 import { ago, compact } from "../logic/format";
@@ -18,9 +18,8 @@ interface Created {
 }
 
 export function Tokens() {
-  const { clients } = useStructure();
+  const { clients, open } = useStructure();
   const [created, setCreated] = useState<readonly Created[]>([]);
-  const open = useOpen(clients.length === 0);
   return (
     <div className="panel">
       <NewToken onCreated={(each) => setCreated([each, ...created])} />
@@ -28,7 +27,7 @@ export function Tokens() {
         {created.map((each) => (
           <Shown key={each.token} created={each} onDone={() => setCreated(created.filter((other) => other !== each))} />
         ))}
-        {open === true && (
+        {clients.length === 0 && open && (
           <p className="note warn panel-note row">
             <Icon name="warning" />
             <span>
@@ -37,7 +36,7 @@ export function Tokens() {
             </span>
           </p>
         )}
-        {open === false && (
+        {clients.length === 0 && !open && (
           <p className="note warn panel-note row">
             <Icon name="key" />
             <span>
@@ -49,22 +48,6 @@ export function Tokens() {
       </PanelScroll>
     </div>
   );
-}
-
-/** Without any token: whether everybody may send (there never was one) or nobody. Null: not known, or there are some. */
-function useOpen(none: boolean): boolean | null {
-  const [open, setOpen] = useState<boolean | null>(null);
-  useEffect(() => {
-    setOpen(null);
-    if (!none) return;
-    const asked = new AbortController();
-    fetch("/v1/models", { credentials: "omit", signal: asked.signal }).then(
-      ({ status }) => setOpen(status !== 401),
-      () => undefined,
-    );
-    return () => asked.abort();
-  }, [none]);
-  return open;
 }
 
 function NewToken({ onCreated }: { onCreated: (created: Created) => void }) {
