@@ -17,7 +17,7 @@ class Desk:
     def __init__(self, editor: Watched) -> None:
         self.editor = editor
         self.page: Page = editor.page
-        expect(self.page.get_by_test_id("save-state")).to_be_visible()
+        expect(self.page.locator(".topbar")).to_be_visible()
 
     # -- what there is ---------------------------------------------------------------------------------------------
 
