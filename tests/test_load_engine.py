@@ -191,6 +191,13 @@ class TestTheEnd:
             await asyncio.wait_for(task, 10)
         assert [card["reason"] for card in run.result()["cards"]] == ["stopped", "requests"]
 
+    async def test_a_run_shorter_than_its_warm_up_says_so(self) -> None:
+        async with fake() as backend:
+            run = await load(backend, warmup_seconds=60, slo={"ttft_p95": "1s"})
+        result = outcome(run)
+        assert result["summary"] is None and result["slo_met"] is False
+        assert "warm-up" in result["problem"]
+
     async def test_warm_up_is_sent_and_not_measured(self) -> None:
         async with fake(ttft_seconds=0.01) as backend:
             run = await load(backend, warmup_seconds=0.3, stop={"seconds": 0.6})

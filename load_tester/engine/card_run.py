@@ -128,6 +128,8 @@ class CardRun:
         while not self.over:
             if await self._pacer.follow(plain(self.card.load), self.card.seed):
                 self.end("stages")
+            elif self._pacer.problem is not None:
+                self.end("failed")
 
     async def _sweep(self, sweep: Sweep) -> None:
         labels: list[tuple[str, str]] = []
@@ -142,6 +144,8 @@ class CardRun:
             finally:
                 opening.cancel()
                 ending.cancel()
+            if self._pacer.problem is not None:
+                self.end("failed")
             if self.over or len(self.ledger.segments) <= len(labels):
                 break
             self.ledger.end_segment(time.perf_counter_ns())
@@ -185,6 +189,8 @@ class CardRun:
         self.ledger.end_window(now_ns)
         self.ledger.tick(now_ns)
         await self._pool.close()
+        if self.ledger.window is None and not self.ledger.segments:
+            self.problem = "sending ended before the warm-up did: nothing was measured"
         self.phase = "done"
 
     # -- rules

@@ -127,7 +127,8 @@ class Pacer:
     def _set_users(self, count: int) -> None:
         self._wanted_users = count
         for index in range(count):
-            if index not in self._users:
+            user = self._users.get(index)
+            if user is None or user.done():
                 self._users[index] = self._spawn(self._be_user(index))
 
     async def _be_user(self, index: int) -> None:
@@ -141,7 +142,7 @@ class Pacer:
                     await asyncio.sleep(pause_seconds)
                     pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
         finally:
-            del self._users[index]
+            self._users.pop(index, None)
 
     # -- open loop
 
