@@ -12,7 +12,7 @@ from pathlib import Path
 from balancer import __version__, commands
 from balancer.core.errors import BalancerError
 from balancer.logs import configure
-from balancer.serve import serve
+from balancer.server import serve
 from balancer.setting_texts import help_text, read_env_file
 from balancer.settings import Settings, SettingsError, load_settings
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest
 from balancer.core.nodes import names_node, node_of
-from balancer.proxy.headers import visible
 from balancer.proxy.intake import take_node
+from balancer.wire.headers import visible
 from load_tester.fake_behaviour import Behaviour
 from tests.fakes import FakeServer
 from tests.raw_server import RawRequest, RawServer, answer, says

@@ -13,16 +13,16 @@ from starlette.types import Message, Receive, Scope, Send
 
 from balancer.core.endpoints import Usage
 from balancer.core.errors import BalancerError, BodyTooLarge, Draining, Unauthorized, UpstreamError
+from balancer.dispatch.answers import answer_head, choose_meter, model_header
 from balancer.dispatch.exchange import Exchange
-from balancer.proxy.answers import answer_head, choose_meter, model_header
 from balancer.proxy.gateway import Gateway, error_class, send_error
-from balancer.proxy.headers import Headers, read_client_headers, upstream_headers
 from balancer.proxy.intake import route
 from balancer.proxy.transport import JoiningTransport
 from balancer.proxy.watch import ClientWatch
 from balancer.traffic import RequestRecord
 from balancer.upstream.http1 import UpstreamResponse
 from balancer.wire.answers import Meter
+from balancer.wire.headers import Headers, read_client_headers, upstream_headers
 from balancer.wire.openai import Operation, ParsedBody, answer_for, error_event, parse
 from balancer.wire.sse import StreamMeter
 from balancer.wire.usage import final_usage

@@ -25,9 +25,9 @@ from balancer.core.errors import (
 from balancer.core.model_names import AutoModel
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.affinity import Affinity
-from balancer.proxy.headers import Headers, endpoint_headers
 from balancer.proxy.watch import Watches
 from balancer.traffic import Traffic
+from balancer.wire.headers import Headers, endpoint_headers
 from balancer.wire.openai import answer_for
 from balancer.wire.stored_responses import StoredResponses
 
