@@ -21,17 +21,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from balancer.app import Balancer, create_app
 from balancer.core.errors import BalancerError
+from balancer.loops import new_event_loop
 from balancer.proxy.endpoint import TRANSPORT_EXTENSION
 from balancer.proxy.transport import JoiningTransport
 from balancer.settings import Settings
 from balancer.wire.openai import error_body
-
-try:
-    import uvloop
-
-    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-except ImportError:  # not on Windows
-    new_event_loop = asyncio.new_event_loop
 
 logger = logging.getLogger("balancer")
 
@@ -131,9 +125,15 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 async def serve_app(
-    app: Starlette, sockets: list[socket.socket], drain_seconds: float, *, started: Callable[[], None] = lambda: None
+    app: Starlette,
+    sockets: list[socket.socket],
+    drain_seconds: float,
+    *,
+    started: Callable[[DrainingServer], None] = lambda _: None,
 ) -> None:
-    """Serve until told to stop. Raises StoreError when the database cannot be used."""
+    """Serve until told to stop. `started` gets the server, to stop it by. Raises StoreError when the database cannot
+    be used.
+    """
     balancer: Balancer = app.state.balancer
     config = uvicorn.Config(
         app,
@@ -151,7 +151,7 @@ async def serve_app(
     )
     server = DrainingServer(config, balancer, drain_seconds)
     async with app.router.lifespan_context(app):
-        started()
+        started(server)
         await server.serve(sockets)
 
 
@@ -162,7 +162,7 @@ def serve(settings: Settings, admin_token: str) -> None:
     port = sockets[0].getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
-    def started() -> None:
+    def started(_: DrainingServer) -> None:
         logger.info("listening on http://%s:%d", host, port)
 
     try:

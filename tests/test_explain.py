@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from balancer.proxy.headers import visible
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -20,6 +19,7 @@ from balancer.core.errors import NoEndpoint
 from balancer.core.nodes import node_of
 from balancer.core.pool import EndpointPool
 from balancer.core.strategies import STRATEGIES
+from balancer.wire.headers import visible
 from tests.admin_parts import AdminServer, Json, admin_server
 from tests.fakes import FakeServer
 from tests.running import CHAT_PATH, chat_body

@@ -6,6 +6,7 @@ An `Exchange` owns at most one lease and one upstream response at a time. `open`
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
 _HOLD_BYTES = 65_536
 _EVENT_STREAM = b"text/event-stream"
 
+# Makes the body for the endpoint that is going to get it. May raise an UpstreamError, which counts as that endpoint's.
+Tailor = Callable[[Endpoint], Awaitable[bytes]]
+
 
 class Exchange:
-    """One client request on its way to an endpoint.
+    """One client request on its way to an endpoint. `tailor`: who makes the body, where each endpoint gets its own.
 
     After `open`: `response` is the answer, `held` what was read of it already, `complete` whether that is all,
     `endpoint` who serves it, `upstream_model` the name it knows the model by, `usage_injected` whether its stream
@@ -52,6 +56,7 @@ class Exchange:
         "_parsed",
         "_retrying",
         "_struck",
+        "_tailor",
         "_tried",
         "_verdict",
         "attempts",
@@ -80,12 +85,14 @@ class Exchange:
         path: bytes,
         headers: bytes,
         body: bytes,
+        tailor: Tailor | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._operation = operation
         self._parsed = parsed
         self._headers = headers
         self._body = body
+        self._tailor = tailor
         self._tried: set[int] = set()
         self._struck = False
         self._retrying = False
@@ -154,6 +161,7 @@ class Exchange:
     def _settle(self) -> None:
         """There will be no other attempt. A stream may take minutes: keep nothing for it that it does not need."""
         self._body = b""
+        self._tailor = None
         if self._retrying:
             self._retrying = False
             self._dispatcher.budget.retry_ended()
@@ -219,7 +227,7 @@ class Exchange:
     async def _send_body(self, *, inject: bool) -> None:
         dispatcher, endpoint = self._dispatcher, self.endpoint
         asked = self._parsed.model
-        body = self._body
+        body = self._body if self._tailor is None else await self._tailor(endpoint)
         if inject or self.upstream_model != asked:
             body = rewrite(
                 body,
@@ -346,17 +354,17 @@ class Exchange:
                 declined=declined,
                 retry_after_seconds=self._retry_after_of(response) if trouble else None,
             )
-        self.attempts.append(
-            AttemptRecord(
-                lease.endpoint.id,
-                lease.endpoint.name,
-                now - lease.acquired_at,
-                outcome.value,
-                result,
-                lease.panic,
-                lease.passed_over,
-            )
+        record = AttemptRecord(
+            lease.endpoint.id,
+            lease.endpoint.name,
+            now - lease.acquired_at,
+            outcome.value,
+            result,
+            lease.panic,
+            lease.passed_over,
         )
+        self.attempts.append(record)
+        self._dispatcher.attempted(record)
         if declined:
             self._dispatcher.model_missed(self.request.model, lease.endpoint.id)
 
