@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from balancer.core.endpoints import Endpoint
-from balancer.core.errors import ProtocolError
+from balancer.core.errors import ConnectError, ProtocolError
 from balancer.health import Health
 from balancer.upstream.control import Model, ModelsAnswer
 
@@ -59,4 +59,9 @@ class Catalogue:
             task = asyncio.create_task(self._health.probe(endpoint))
             self._asking[endpoint.id] = task
             task.add_done_callback(lambda _: self._asking.pop(endpoint.id, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            raise ConnectError("the balancer is shutting down") from None
