@@ -296,10 +296,20 @@ async def test_max_connections_is_kept_and_the_rest_waits() -> None:
         assert one.stats.max_inflight == 2
 
 
+async def test_a_script_may_begin_thousands_at_once() -> None:
+    async with fake() as one, AsyncLoadBalancer([endpoint(one, max_connections=20)], **QUIET) as balancer:
+        calls = [balancer.chat(MESSAGES, model="fake-model") for _ in range(2000)]
+        async with asyncio.timeout(20):  # what waits must not cost those that run
+            results = await asyncio.gather(*calls)
+        assert all(result["success"] for result in results)
+        assert one.stats.max_inflight == 20
+        assert balancer.get_stats()["endpoints"][0]["total_success"] == 2000
+
+
 async def test_who_waits_in_vain_is_told_why() -> None:
     async with RawServer(stays_silent) as silent:
         endpoints = [Endpoint(silent.url, name="slow", max_connections=1, timeout=30)]
-        async with AsyncLoadBalancer(endpoints, timeout=0.1, **QUIET) as balancer:
+        async with AsyncLoadBalancer(endpoints, max_wait_seconds=0.1, **QUIET) as balancer:
             first = asyncio.create_task(balancer.chat(MESSAGES, model="m"))
             await eventually(lambda: balancer.get_stats()["endpoints"][0]["active_connections"])
             result = await balancer.chat(MESSAGES, model="m")

@@ -156,6 +156,13 @@ def run(*examples: str) -> dict[str, Any]:
     return names
 
 
+def test_the_readmes_example(gpus: Gpus, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    example = readme.partition("## Without a server")[2].partition("```python\n")[2].partition("```")[0]
+    exec(example, {})
+    assert capsys.readouterr().out == "Hello from gpu1\n"
+
+
 def bodies(gpus: Gpus) -> list[dict[str, Any]]:
     return [json.loads(request.body) for request in gpus.chats]
 

@@ -86,6 +86,7 @@ def test_strategies_have_the_values_that_scripts_know_and_all_of_the_servers() -
         ({"retry_count": -1}, "retry_count"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": "60"}, "timeout"),
+        ({"max_wait_seconds": 0}, "max_wait_seconds"),
         ({"health_check_interval": 0}, "health_check_interval"),
         ({"enable_health_check": "yes"}, "enable_health_check"),
         ({"fallback_on_failure": None}, "fallback_on_failure"),

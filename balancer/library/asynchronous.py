@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 from balancer.core.errors import BalancerError, ProtocolError
 from balancer.dispatch.verdicts import judge_status
 from balancer.library.calls import Call
-from balancer.library.configuration import options, read_environment, read_file
+from balancer.library.configuration import Options, read_environment, read_file
 from balancer.library.door import Door
 from balancer.library.engine import Attempt, Engine
 from balancer.library.requests import chat_request, embeddings_request
@@ -39,8 +39,9 @@ class AsyncLoadBalancer:
     """Distributes calls over endpoints that speak the OpenAI API.
 
     A failed call goes to `retry_count` further endpoints, each once, unless `fallback_on_failure` is off. `timeout`,
-    in seconds, is the longest silence of an endpoint, and the longest wait for room where all have `max_connections`
-    in use. With `enable_health_check` every endpoint is asked for its models each `health_check_interval` seconds.
+    in seconds, is the longest silence of an endpoint; `max_wait_seconds` the longest wait for room, where all have
+    `max_connections` in use or are throttled. With `enable_health_check` every endpoint is asked for its models each
+    `health_check_interval` seconds.
     `on_attempt` is told of every attempt when it has ended, on the event loop's thread: it should return soon.
     `environ` holds the proxy variables; default: the process's. Raises ValueError for what cannot be used.
 
@@ -57,19 +58,21 @@ class AsyncLoadBalancer:
         fallback_on_failure: bool = True,
         timeout: float = 60,
         *,
+        max_wait_seconds: float = 600,
         on_attempt: Callable[[Attempt], object] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        checked = options(
-            endpoints,
-            strategy,
+        options = Options(
+            tuple(endpoints or ()),
+            BalancingStrategy(strategy),
             enable_health_check,
             health_check_interval,
             retry_count,
             fallback_on_failure,
             timeout,
+            max_wait_seconds,
         )
-        self._engine = Engine(checked, on_attempt, os.environ if environ is None else environ)
+        self._engine = Engine(options, on_attempt, os.environ if environ is None else environ)
         self.door = Door(self._engine)  # where HTTP clients inside the script knock
 
     def __repr__(self) -> str:
@@ -232,6 +235,4 @@ def openai_client_module() -> Any:
     except ModuleNotFoundError as error:
         if error.name not in ("openai", "httpx"):
             raise
-        raise ImportError(
-            f"as_openai_client() needs the package {error.name}: pip install 'llm-balancer[openai]'"
-        ) from None
+        raise ImportError(f"as_openai_client() needs the package {error.name}: pip install {error.name}") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ _LONGEST_SECONDS = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a balancer is made with; durations are in seconds.
+    """What a balancer is made with; durations are in seconds. ValueError for what cannot be used.
 
     `retry_count` further endpoints are tried after a failure, each once, unless `fallback_on_failure` is off.
-    `timeout` is the longest silence tolerated, for each of them.
+    `timeout` is the longest silence tolerated, for each of them, `max_wait_seconds` the longest wait for one.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -42,38 +42,25 @@ class Options:
     retry_count: int
     fallback_on_failure: bool
     timeout: float
+    max_wait_seconds: float
+
+    def __post_init__(self) -> None:
+        for each in self.endpoints:
+            if not isinstance(each, Endpoint):
+                raise ValueError(f"endpoints must hold Endpoint objects, not {type(each).__name__}")  # noqa: TRY004
+        if not self.endpoints:
+            raise ValueError("endpoints must hold at least one Endpoint")
+        checked_switch("enable_health_check", self.enable_health_check)
+        checked_number("health_check_interval", self.health_check_interval, 0.01, _LONGEST_SECONDS)
+        checked_whole("retry_count", self.retry_count, 0, 100)
+        checked_switch("fallback_on_failure", self.fallback_on_failure)
+        checked_number("timeout", self.timeout, 0.001, _LONGEST_SECONDS)
+        checked_number("max_wait_seconds", self.max_wait_seconds, 0.001, _LONGEST_SECONDS)
 
     @property
     def max_retries(self) -> int:
         """Further endpoints that a failed request may go to."""
         return self.retry_count if self.fallback_on_failure else 0
-
-
-def options(
-    endpoints: Iterable[Endpoint],
-    strategy: BalancingStrategy | str,
-    enable_health_check: bool,
-    health_check_interval: float,
-    retry_count: int,
-    fallback_on_failure: bool,
-    timeout: float,
-) -> Options:
-    """Options that can be used. Raises ValueError."""
-    given = tuple(endpoints) if isinstance(endpoints, Iterable) else None
-    if not given:
-        raise ValueError("endpoints must hold at least one Endpoint")
-    for each in given:
-        if not isinstance(each, Endpoint):
-            raise ValueError(f"endpoints must hold Endpoint objects, not {type(each).__name__}")  # noqa: TRY004
-    return Options(
-        given,
-        BalancingStrategy(strategy),
-        checked_switch("enable_health_check", enable_health_check),
-        checked_number("health_check_interval", health_check_interval, 0.01, _LONGEST_SECONDS),
-        checked_whole("retry_count", retry_count, 0, 100),
-        checked_switch("fallback_on_failure", fallback_on_failure),
-        checked_number("timeout", timeout, 0.001, _LONGEST_SECONDS),
-    )
 
 
 # -- from the environment ----------------------------------------------------------------------------------------------
@@ -146,7 +133,7 @@ def _switch(text: str) -> bool:
 
 # -- from a file -------------------------------------------------------------------------------------------------------
 
-_KEYS = ("strategy", "timeout", "retry_count", "fallback_on_failure", "health_check", "endpoints")
+_KEYS = ("strategy", "timeout", "max_wait_seconds", "retry_count", "fallback_on_failure", "health_check", "endpoints")
 _HEALTH_KEYS = {"enabled": "enable_health_check", "interval": "health_check_interval"}
 _ENDPOINT_KEYS = tuple(field.name for field in fields(Endpoint))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from itertools import count
 from urllib.parse import unquote
@@ -18,6 +19,9 @@ from balancer.wire.headers import Headers, read_client_headers, upstream_headers
 from balancer.wire.openai import OPERATIONS, answer_for, error_event, parse
 
 _JSON = (b"content-type", b"application/json")
+# What may stand in a header (RFC 9110 section 5); no parser has looked at these fields before.
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
 class Answer:
@@ -75,8 +79,8 @@ class Door:
         """The answer to a request, or the refusal in OpenAI's envelope. Raises TimeoutError."""
         self._engine.start()
         path, _, query = target.partition("?")
-        fields = [(name.lower(), value) for name, value in headers]
         try:
+            fields = [_checked_field(name, value) for name, value in headers]
             if method == "GET" and path == "/v1/models":
                 return _json({"object": "list", "data": await self._engine.models()})
             if method == "GET" and path.startswith("/v1/models/"):
@@ -113,6 +117,12 @@ class Door:
             if model["id"] == name:
                 return _json(model)
         raise InvalidRequest(f"the model {name!r} does not exist", param="model", code="model_not_found", status=404)
+
+
+def _checked_field(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+        raise InvalidRequest(f"the header {name.decode('latin-1')!r} holds characters that cannot be sent")
+    return name.lower(), value
 
 
 def _json(content: object) -> Answer:

@@ -69,7 +69,7 @@ class Engine:
             max_retries=options.max_retries,
             retry_budget_percent=100.0,  # `retry_count` is a promise here; there are no strangers to save from storms
             queue_size=_MOST_WAITING,
-            queue_timeout_seconds=options.timeout,
+            queue_timeout_seconds=options.max_wait_seconds,
         )
         self._dispatcher.on_attempt = self._count
         self._dispatcher.on_model_miss = self._doubt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from openai import AsyncOpenAI, OpenAI
@@ -19,16 +19,18 @@ _API_KEY = "kept-by-the-balancer"
 
 def async_client(door: Door, options: Mapping[str, Any]) -> AsyncOpenAI:
     """A client for the balancer's event loop. It does not repeat what the balancer has already tried elsewhere."""
-    return AsyncOpenAI(**_defaults(httpx.AsyncClient(transport=AsyncTransport(door)), options))
+    client = httpx.AsyncClient(transport=AsyncTransport(door))
+    return AsyncOpenAI(**_with_defaults(options), http_client=cast(Any, client))
 
 
 def sync_client(door: Door, portal: Portal, options: Mapping[str, Any]) -> OpenAI:
     """A client for any thread but the portal's."""
-    return OpenAI(**_defaults(httpx.Client(transport=SyncTransport(door, portal)), options))
+    client = httpx.Client(transport=SyncTransport(door, portal))
+    return OpenAI(**_with_defaults(options), http_client=cast(Any, client))
 
 
-def _defaults(client: httpx.Client | httpx.AsyncClient, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"base_url": _BASE_URL, "api_key": _API_KEY, "max_retries": 0, **options, "http_client": client}
+def _with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"base_url": _BASE_URL, "api_key": _API_KEY, "max_retries": 0, **options}
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):

@@ -21,6 +21,10 @@ _LAST_SECONDS = 0.5
 _JOIN_SECONDS = 5.0
 
 
+class Closed(RuntimeError):
+    """Nothing runs here any more."""
+
+
 class Portal:
     """Runs coroutines for other threads until it is closed, collected as garbage, or the process ends.
 
@@ -38,15 +42,10 @@ class Portal:
         # Also at the end of the process: a loop that is torn from its sockets complains.
         self._end = weakref.finalize(self, _stop, self._loop, stop, self._thread, self._process)
 
-    @property
-    def closed(self) -> bool:
-        """Whether nothing runs here any more."""
-        return not self._end.alive
-
     def call(self, work: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` on the loop and wait for its result. An interrupted wait cancels it.
 
-        Raises RuntimeError where that cannot go well: closed, in a forked child, or from the loop's own thread.
+        Raises Closed, and RuntimeError where it would never end: in a forked child, or from the loop's own thread.
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("called from the balancer's own thread, as in on_attempt, it would wait for itself")
@@ -54,12 +53,12 @@ class Portal:
             raise RuntimeError("the balancer was made in another process: make one after the fork")
         with self._lock:  # whatever is submitted before the stop is begun before it
             if self._closed or not self._end.alive:
-                raise RuntimeError("the balancer is closed")
+                raise Closed("the balancer is closed")
             future = asyncio.run_coroutine_threadsafe(work(*args, **kwargs), self._loop)
         try:
             return future.result()
         except CancelledError:
-            raise RuntimeError("the balancer was closed meanwhile") from None
+            raise Closed("the balancer was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise

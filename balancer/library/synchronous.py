@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from balancer.library.asynchronous import AsyncLoadBalancer, openai_client_module
 from balancer.library.configuration import read_environment, read_file
 from balancer.library.engine import Attempt
-from balancer.library.portal import Portal
+from balancer.library.portal import Closed, Portal
 from balancer.library.results import ChatResult, EmbedResult
 from balancer.library.statistics import Stats
 from balancer.library.streams import AsyncChatStream
@@ -61,7 +62,7 @@ class ChatStream:
     def close(self) -> None:
         """Give the rest up; may be repeated."""
         self._texts.clear()
-        if not self._portal.closed:
+        with suppress(Closed):  # then everything is given up already
             self._portal.call(self._stream.aclose)
 
     def __enter__(self) -> Self:
@@ -90,6 +91,7 @@ class LoadBalancer:
         fallback_on_failure: bool = True,
         timeout: float = 60,
         *,
+        max_wait_seconds: float = 600,
         on_attempt: Callable[[Attempt], object] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -101,6 +103,7 @@ class LoadBalancer:
             retry_count,
             fallback_on_failure,
             timeout,
+            max_wait_seconds=max_wait_seconds,
             on_attempt=on_attempt,
             environ=environ,
         )
@@ -186,9 +189,10 @@ class LoadBalancer:
 
     def get_stats(self) -> Stats:
         """How all attempts went so far, by endpoint and in all. Works after `close` too."""
-        if self._portal.closed:
+        try:
+            return self._portal.call(_run, self._balancer.get_stats)
+        except Closed:
             return self._balancer.get_stats()
-        return self._portal.call(_run, self._balancer.get_stats)
 
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """Take one more into the choice, at once."""
