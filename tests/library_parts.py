@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from balancer import Endpoint
+from balancer import AsyncLoadBalancer, Endpoint
 from load_tester.fake_behaviour import Behaviour
 from tests.fakes import FakeServer
 from tests.raw_server import RawServer, Script
@@ -73,3 +74,10 @@ def until(condition: Callable[[], object], what: str = "condition") -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come true within {DEADLINE_SECONDS} s"
         time.sleep(0.002)
+
+
+async def served_by(balancer: AsyncLoadBalancer, count: int) -> Counter[str | None]:
+    """Which endpoints served so many calls, one after the other; all must have gone well."""
+    results = [await balancer.chat(MESSAGES, model="fake-model") for _ in range(count)]
+    assert all(result["success"] for result in results), results
+    return Counter(result["endpoint"] for result in results)
