@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from balancer import AsyncLoadBalancer, ChatStream, Endpoint, LoadBalancer
+from balancer.library.results import StreamedChat
 from load_tester.fake_behaviour import Behaviour
 from load_tester.fake_bodies import answer_text
 from tests.fakes import FakeServer
@@ -171,6 +175,22 @@ async def test_leaving_early_frees_the_endpoint() -> None:
         await one.wait_for(lambda stats: stats.inflight == 0)
         stats = balancer.get_stats()
         assert (stats["total_failures"], stats["endpoints"][0]["active_connections"]) == (0, 0)
+
+
+@given(st.lists(st.integers(0, 400), max_size=8))
+def test_the_pieces_of_a_stream_do_not_matter(cuts: list[int]) -> None:
+    events = (
+        delta(role="assistant", content="") + delta(content="voilà ") + delta(content="日本"),
+        delta(tool_calls=[{"index": 0, "id": "c1", "function": {"name": "add", "arguments": '{"a": 1}'}}]),
+        event(choices=[], usage={"total_tokens": 7}) + b"data: [DONE]\n\n",
+    )
+    data = b"".join(events)
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    chat = StreamedChat()
+    texts = [text for start, end in pairwise(places) for text in chat.feed(data[start:end])] + chat.finish()
+    assert texts == ["voilà ", "日本"] == chat.content
+    assert chat.tool_calls == [{"id": "c1", "name": "add", "arguments": {"a": 1}}]
+    assert (chat.usage, chat.broken) == ({"total_tokens": 7}, "")
 
 
 # -- without asyncio ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -22,8 +23,8 @@ from balancer.library.values import (
     checked_switch,
     checked_whole,
 )
+from balancer.setting_kinds import SWITCH
 
-_SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _LONGEST_SECONDS = 86_400.0
 
 
@@ -126,15 +127,16 @@ def _number(text: str) -> float:
 
 
 def _switch(text: str) -> bool:
-    if text.lower() not in _SWITCH:
-        raise ValueError(f"must be true or false, not {text!r}")
-    return _SWITCH[text.lower()]
+    try:
+        return bool(SWITCH.parse(text))
+    except ValueError:
+        raise ValueError(f"must be {SWITCH.expected}, not {text!r}") from None
 
 
 # -- from a file -------------------------------------------------------------------------------------------------------
 
 _KEYS = ("strategy", "timeout", "max_wait_seconds", "retry_count", "fallback_on_failure", "health_check", "endpoints")
-_HEALTH_KEYS = {"enabled": "enable_health_check", "interval": "health_check_interval"}
+_HEALTH_KEYS = MappingProxyType({"enabled": "enable_health_check", "interval": "health_check_interval"})
 _ENDPOINT_KEYS = tuple(field.name for field in fields(Endpoint))
 
 

@@ -117,7 +117,10 @@ class Engine:
 
     def remove(self, url: str) -> bool:
         """Choose those with that URL no more; what runs there finishes. Whether there were any."""
-        base_url = base_url_of(url)
+        try:
+            base_url = base_url_of(url)
+        except ValueError:
+            return False  # none can have it
         leaving = [eid for eid, endpoint in self._endpoints.items() if base_url_of(endpoint.url) == base_url]
         for eid in leaving:
             del self._endpoints[eid], self._tallies[eid]
