@@ -78,10 +78,13 @@ class AsyncChatStream:
             except BalancerError as error:
                 self._result = self._kept(self._failure(self._call, error, b""))
                 return []
-            texts = self._chat.feed(chunk) if chunk else self._chat.finish()
+            texts = self._chat.feed(chunk)
+            if self._call.complete:
+                texts += self._chat.finish()
             if self._chat.broken:
                 self._result = self._kept(self._fault(f"broke off its answer: {self._chat.broken}"))
-            elif not chunk:
+            elif self._call.complete:
+                self._call.end()
                 self._result = self._whole()
         return texts
 
