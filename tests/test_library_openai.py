@@ -70,6 +70,21 @@ async def test_the_other_operations(client: openai.AsyncOpenAI) -> None:
     assert (await client.images.generate(model="fake-model", prompt="a wire")).data
 
 
+async def test_a_conversation_goes_on_where_it_is_kept() -> None:
+    async with (
+        FakeServer(Behaviour(name="a")) as a,
+        FakeServer(Behaviour(name="b")) as b,
+        AsyncLoadBalancer([endpoint(a), endpoint(b)], **QUIET) as balancer,
+    ):
+        client = balancer.as_openai_client()
+        first = await client.responses.create(model="fake-model", input="hi")
+        for _ in range(3):
+            await client.responses.create(model="fake-model", input="more", previous_response_id=first.id)
+        assert (a.stats.total_requests, b.stats.total_requests) == (4, 0)
+        with pytest.raises(openai.BadRequestError, match="not known to this balancer"):
+            await client.responses.create(model="fake-model", input="more", previous_response_id="resp_x")
+
+
 async def test_errors_are_the_clients_own_exceptions(client: openai.AsyncOpenAI, fake: FakeServer) -> None:
     async def ask(model: str = "fake-model", **fields: Any) -> object:
         return await client.chat.completions.create(model=model, messages=MESSAGES, **fields)

@@ -48,6 +48,7 @@ class Call:
         self.over = False
         self.status = 0
         self.endpoint = ""
+        self.endpoint_id = 0
 
     @property
     def seconds(self) -> float:
@@ -83,7 +84,8 @@ class Call:
             raise
         response = exchange.response
         assert response is not None  # noqa: S101 - what `open` promises
-        self.status, self.endpoint = response.status, exchange.endpoint.name
+        self.status = response.status
+        self.endpoint, self.endpoint_id = exchange.endpoint.name, exchange.endpoint.id
         if self._verbatim and exchange.is_event_stream:
             self._meter = StreamMeter()
             return

@@ -17,6 +17,7 @@ from balancer.library.requests import Prepared
 from balancer.library.results import reason_of
 from balancer.wire.headers import Headers, read_client_headers, upstream_headers
 from balancer.wire.openai import OPERATIONS, answer_for, error_event, parse
+from balancer.wire.stored_responses import StoredResponses
 
 _JSON = (b"content-type", b"application/json")
 # What may stand in a header (RFC 9110 section 5); no parser has looked at these fields before.
@@ -72,6 +73,7 @@ class Door:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._serials = count(1)
+        self._stored = StoredResponses()
 
     async def ask(
         self, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, timeout: float | None
@@ -100,14 +102,18 @@ class Door:
             raise InvalidRequest(f"{method} {path} is not served; known are: {known}", code="unknown_url", status=404)
         request_id = read_client_headers(headers).request_id or f"call-{next(self._serials):x}"
         lines = upstream_headers(headers, request_id, identity=operation.metered)
-        prepared = Prepared(operation, parse(body, operation), body, lines, query.encode())
-        call = self._engine.call(prepared, verbatim=False)
+        parsed = parse(body, operation)
+        keeper = self._stored.keeper(parsed.previous_response_id)
+        prepared = Prepared(operation, parsed, body, lines, query.encode())
+        call = self._engine.call(prepared, verbatim=False, pinned_to=keeper)
         try:
             await call.open()
             head = [*call.head(), (b"x-request-id", request_id.encode())]
             first = await call.read()
         except UpstreamError as error:
             raise type(error)(f"endpoint {call.blamed!r}: {error}") from None
+        if operation.name == "responses" and call.status < 300:
+            self._stored.note(first, call.endpoint_id)
         if call.complete:
             call.end()
         return call, head, first

@@ -156,8 +156,8 @@ class Engine:
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
-    def call(self, prepared: Prepared, *, verbatim: bool) -> Call:
-        """A new call; it must be opened, and then ended."""
+    def call(self, prepared: Prepared, *, verbatim: bool, pinned_to: int | None = None) -> Call:
+        """A new call; it must be opened, and then ended. `pinned_to`: id of the one endpoint that may serve it."""
         operation, parsed, body = prepared.operation, prepared.parsed, prepared.body
         is_open = self._leaves_model_open(parsed.model)
 
@@ -172,7 +172,7 @@ class Engine:
         exchange = self._dispatcher.exchange(
             operation,
             parsed,
-            RouteRequest(model, len(body), parsed.stream),
+            RouteRequest(model, len(body), parsed.stream, pinned_to),
             path=operation.path + b"?" + prepared.query if prepared.query else operation.path,
             headers=prepared.headers,
             body=body,
