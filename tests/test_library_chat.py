@@ -222,10 +222,12 @@ async def test_nobody_is_there() -> None:
 
 async def test_silence_is_a_failure_after_the_timeout() -> None:
     async with RawServer(stays_silent) as silent, fake() as good:
-        endpoints = [Endpoint(silent.url, name="silent"), endpoint(good)]
-        async with AsyncLoadBalancer(endpoints, timeout=0.1, **QUIET) as balancer:
+        endpoints = [Endpoint(silent.url, name="silent", timeout=0.1), endpoint(good)]
+        async with AsyncLoadBalancer(endpoints, **QUIET) as balancer:
             assert (await balancer.chat(MESSAGES, model="fake-model"))["endpoint"] == "gpu-1"
             assert balancer.get_stats()["endpoints"][0]["last_error"] == "silent for 0.1 s before answering"
+        async with AsyncLoadBalancer([Endpoint(silent.url)], timeout=0.1, **QUIET) as balancer:
+            assert "silent for 0.1 s" in (await balancer.chat(MESSAGES, model="fake-model"))["error"]
 
 
 async def test_what_on_attempt_raises_is_logged_and_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:

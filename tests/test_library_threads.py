@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from balancer import Attempt, BalancingStrategy, Endpoint, LoadBalancer
-from tests.library_parts import MESSAGES, QUIET, Backends, endpoint, until
+from tests.library_parts import DEADLINE_SECONDS, MESSAGES, QUIET, Backends, endpoint, until
 from tests.raw_server import stays_silent
 
 ROOT = Path(__file__).parent.parent
@@ -110,10 +110,10 @@ def test_closing_wakes_those_who_wait() -> None:
             balancer.close()
             for call in calls:
                 try:
-                    assert not call.result(5)["success"]
+                    assert not call.result(DEADLINE_SECONDS)["success"]
                 except RuntimeError as error:  # it was not even at an endpoint
                     assert "closed" in str(error)
-            assert time.monotonic() - began_at < 5
+            assert time.monotonic() - began_at < DEADLINE_SECONDS
         assert balancer_threads() == []
 
 
