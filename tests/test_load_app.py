@@ -224,6 +224,9 @@ class TestRuns:
                 "/api/runs/import", content=b'{"format":"llm-load-tester run","version":9}'
             )
             assert refused.status_code == 422 and "version 9" in refused.json()["detail"]
+            broken = {**exported.json(), "id": "broken", "cards": [{"card": {}}]}
+            refused = await other.client.post("/api/runs/import", content=json.dumps(broken))
+            assert refused.status_code == 422 and "damaged" in refused.json()["detail"]
 
     async def test_notes_comparison_and_deletion(self, tester: Running) -> None:
         async with FakeServer() as backend:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from load_tester.engine.ledger import MOST_ROWS, RECENT, Ledger
 from load_tester.errors import BadInput, NotFound
 from load_tester.measures.records import Failure
 from load_tester.plan.cards import Caps
 from load_tester.plan.prompt_sets import parse_prompt_set
 from tests.fakes import FakeServer
-from tests.load_parts import load, outcome, prepared
+from tests.load_parts import answered, load, outcome, prepared
 from tests.raw_server import RawServer, read_request
 from tests.running import RunningGateway, eventually, wired
 
@@ -205,6 +206,23 @@ class TestTheEnd:
         result = outcome(run)
         assert 0 < result["summary"]["sent"] < result["totals"]["sent"]
         assert result["window"]["begun_seconds"] == pytest.approx(0.3, abs=0.15)
+
+
+def test_of_very_many_requests_the_first_and_the_latest_are_kept() -> None:
+    ledger = Ledger(())
+    ledger.begin(1)
+    ledger.open_window(1)
+    for number in range(MOST_ROWS + 2 * RECENT):
+        ledger.note_sent(number + 2)
+        ledger.note_done(answered(number, sent_ns=number + 2, ended_ns=number + 3))
+    numbers = [record.number for record in ledger.kept]
+    assert numbers == [*range(MOST_ROWS), *range(MOST_ROWS + RECENT, MOST_ROWS + 2 * RECENT)]
+
+
+async def test_cards_together_need_open_files() -> None:
+    card = {"url": "http://127.0.0.1:9/v1", "load": {"kind": "closed", "concurrency": 50}}
+    with pytest.raises(BadInput, match="together they need 150 connections"):
+        await prepared(card, card, card, caps=Caps(open_files=149))
 
 
 class TestFailures:
