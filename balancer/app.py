@@ -4,13 +4,11 @@ but those who start it.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,10 +18,9 @@ from starlette.routing import BaseRoute, Route
 
 from balancer import __version__
 from balancer.admin.api import AdminApi
-from balancer.admin.bundle import MANIFEST, Bundle, BundleError, read_bundle
 from balancer.admin.configuration import LiveConfiguration
 from balancer.admin.explanation import Admission
-from balancer.admin.pages import AdminPages
+from balancer.admin.pages import ENTRY, admin_pages
 from balancer.admin.tokens import live_token
 from balancer.auth import AdminAuth, ClientTokens
 from balancer.core.affinity import KeySource
@@ -48,9 +45,8 @@ from balancer.traffic import Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.control import ControlClient
 from balancer.usage_feed import UsageFeed
+from balancer.web.bundle import find_bundle
 from balancer.wire.openai import OPERATIONS, error_body
-
-logger = logging.getLogger("balancer")
 
 
 class Balancer:
@@ -230,7 +226,7 @@ class Balancer:
             Route("/v1/{pool_name}/chat/completions", proxies["/v1/chat/completions"], methods=["POST"]),
             Route("/v1/{pool_name}/models", models.all, methods=["GET"]),
             *status.routes(),
-            *AdminPages(_find_bundle(), __version__).routes(),
+            *admin_pages(find_bundle(ENTRY), __version__),
         ]
 
     async def _restore_tokens(self, token_store: TokenStore) -> None:
@@ -261,18 +257,6 @@ def create_app(settings: Settings, admin_token: str, *, environ: Mapping[str, st
     )
     app.state.balancer = balancer
     return app
-
-
-def _find_bundle() -> Bundle | None:
-    """The built editor: in the package, or in the checkout it was built in. Without it all else works."""
-    package = Path(__file__).parent
-    for directory in (package / "_webui", package.parent / "webui" / "dist"):
-        if (directory / MANIFEST).is_file():
-            try:
-                return read_bundle(directory)
-            except BundleError as error:
-                logger.error("no editor at /admin: %s", error)
-    return None
 
 
 def _auto_model(settings: Settings) -> AutoModel:
