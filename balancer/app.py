@@ -4,6 +4,8 @@ but those who start it.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 import os
 import time
@@ -40,13 +42,23 @@ from balancer.proxy.models import ModelsEndpoint
 from balancer.setting_texts import overview
 from balancer.settings import Settings
 from balancer.status import Status
-from balancer.store import ConfigurationStore, Database, TokenStore, UsageStore, UsageWriter
+from balancer.store import (
+    ConfigurationStore,
+    Database,
+    KeyCipher,
+    TokenStore,
+    UsageStore,
+    UsageWriter,
+    encrypt_stored_keys,
+)
 from balancer.traffic import Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.control import ControlClient
 from balancer.usage_feed import UsageFeed
 from balancer.web.bundle import find_bundle
 from balancer.wire.openai import OPERATIONS, error_body
+
+logger = logging.getLogger("balancer")
 
 
 class Balancer:
@@ -113,7 +125,7 @@ class Balancer:
     async def open(self) -> list[BaseRoute]:
         """Open the database, restore everything from it, start the writer; returns the routes of the admin API."""
         self.database = await Database.open(self.settings.database_url)
-        store = ConfigurationStore(self.database, initial_routing_mode=self.settings.routing_strategy)
+        store = await self._open_store(self.database)
         token_store = TokenStore(self.database)
         configuration = LiveConfiguration(store, pool=self.pool, connections=self.connections, traffic=self.traffic)
         await configuration.load()
@@ -150,6 +162,13 @@ class Balancer:
         )
         self._look_after_endpoints(configuration)
         return self.admin.routes()
+
+    async def _open_store(self, database: Database) -> ConfigurationStore:
+        """The configuration's store, all of whose provider keys open and, where there is a secret, are encrypted."""
+        cipher = await asyncio.to_thread(KeyCipher, self.settings.secret_keys)
+        if encrypted := await encrypt_stored_keys(database, cipher):
+            logger.info("%d provider keys that were stored in clear are encrypted now", encrypted)
+        return ConfigurationStore(database, initial_routing_mode=self.settings.routing_strategy, cipher=cipher)
 
     def _ask_for_models(self, model: str | None, endpoint_id: int | None) -> None:
         """A list may have become outdated since it was asked for."""

@@ -1,4 +1,4 @@
-"""What the command line does besides serving: checks, the admin token, the configuration as a file."""
+"""What the command line does besides serving: the admin token, the configuration as a file."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from balancer.store import (
     ConfigurationStore,
     CreateEndpoint,
     Database,
+    KeyCipher,
     SetRoutingMode,
     UpdateEndpoint,
 )
@@ -55,19 +56,6 @@ def show_admin_token(settings: Settings, _: argparse.Namespace) -> int:
     return 0
 
 
-def check(settings: Settings, _: argparse.Namespace) -> int:
-    """Say whether the settings and the database can be used. Raises StoreError when not."""
-    for line in settings.unknown:
-        sys.stderr.write(f"warning: {line}\n")
-    configuration = asyncio.run(_load(settings))
-    connected = sum(endpoint.connected for endpoint in configuration.endpoints)
-    sys.stdout.write(
-        f"settings: ok\ndatabase: ok, revision {configuration.revision}, {len(configuration.endpoints)} endpoints, "
-        f"{connected} connected, routing mode {configuration.routing_mode}\n"
-    )
-    return 0
-
-
 def config_export(settings: Settings, chosen: argparse.Namespace) -> int:
     """Write the configuration as JSON; a file gets mode 0600 whether it holds keys or not."""
     configuration = asyncio.run(_load(settings))
@@ -95,10 +83,16 @@ def config_import(settings: Settings, chosen: argparse.Namespace) -> int:
     return 0
 
 
+def open_store(settings: Settings, database: Database) -> ConfigurationStore:
+    """The configuration in `database`, with provider keys as the settings have them stored."""
+    cipher = KeyCipher(settings.secret_keys)
+    return ConfigurationStore(database, initial_routing_mode=settings.routing_strategy, cipher=cipher)
+
+
 async def _load(settings: Settings) -> Configuration:
     database = await Database.open(settings.database_url)
     try:
-        return await ConfigurationStore(database, initial_routing_mode=settings.routing_strategy).load()
+        return await open_store(settings, database).load()
     finally:
         await database.close()
 
@@ -110,7 +104,7 @@ async def import_configuration(settings: Settings, document: Mapping[str, Any]) 
     """
     database = await Database.open(settings.database_url)
     try:
-        store = ConfigurationStore(database, initial_routing_mode=settings.routing_strategy)
+        store = open_store(settings, database)
         known = {endpoint.name: endpoint.id for endpoint in (await store.load()).endpoints}
         changes: list[Change] = []
         if "routing_mode" in document:

@@ -28,6 +28,7 @@ from balancer.setting_kinds import (
     NETWORKS,
     PERCENT,
     PORTS,
+    SECRET_KEYS,
     SWITCH,
     Address,
     Kind,
@@ -111,6 +112,15 @@ class Settings:
         DATABASE_URL,
         "",
         "Database to use instead of the file of LB_DB_PATH, as an SQLAlchemy URL with an async driver.",
+        secret=True,
+    )
+    secret_keys: tuple[str, ...] = _setting(
+        "LB_SECRET_KEY",
+        "Storage",
+        SECRET_KEYS,
+        "",
+        "Secret that the provider keys in the database are encrypted with; without it they stand there in clear. Of "
+        "several the first encrypts and all decrypt. Keep it apart from the database: without it the keys are lost.",
         secret=True,
     )
     retention_days: int = _setting(
