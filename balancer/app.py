@@ -74,8 +74,14 @@ class Balancer:
             max_connections=settings.max_connections,
             affinity_load_factor=settings.affinity_load_factor,
         )
-        self.connections = Connections(max_keepalive=settings.max_keepalive, environ=environ)
-        self.control = ControlClient(timeout_seconds=settings.health_timeout_seconds, environ=environ)
+        self.connections = Connections(
+            max_keepalive=settings.max_keepalive, environ=environ, allow_link_local=settings.allow_link_local
+        )
+        self.control = ControlClient(
+            timeout_seconds=settings.health_timeout_seconds,
+            environ=environ,
+            allow_link_local=settings.allow_link_local,
+        )
         self.health = Health(self.pool, self.control, _probe_rules(settings))
         self.traffic = Traffic(time.time, self.pool.lists)
         self.tokens = ClientTokens(settings.client_tokens)
@@ -158,6 +164,7 @@ class Balancer:
                 draining=lambda: self.gateway.draining,
             ),
             default_timeout_seconds=self.settings.default_timeout_seconds,
+            allow_link_local=self.settings.allow_link_local,
             settings=overview(self.settings),
         )
         self._look_after_endpoints(configuration)

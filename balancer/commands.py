@@ -14,7 +14,7 @@ from typing import Any
 from balancer import __version__
 from balancer.admin.models import read_endpoint
 from balancer.auth import ensure_admin_token
-from balancer.core.errors import BalancerError
+from balancer.core.errors import BalancerError, ConnectError
 from balancer.core.strategies import resolve_strategy
 from balancer.settings import Settings
 from balancer.store import (
@@ -28,6 +28,7 @@ from balancer.store import (
     UpdateEndpoint,
 )
 from balancer.store.engines import database_path
+from balancer.upstream.addresses import require_allowed
 
 _FORMAT = "llm-balancer configuration"
 # What does not describe an endpoint but how, where and when it came to be stored.
@@ -111,6 +112,7 @@ async def import_configuration(settings: Settings, document: Mapping[str, Any]) 
             changes.append(SetRoutingMode(_routing_mode(document["routing_mode"])))
         for place, given in enumerate(document.get("endpoints", [])):
             fields = read_endpoint(given, where=f"endpoints[{place}]")
+            _require_allowed(settings, str(fields["base_url"]), f"endpoints[{place}].base_url")
             name = str(fields["name"])
             changes.append(UpdateEndpoint(known[name], fields) if name in known else CreateEndpoint(fields))
         await store.commit(changes, actor="command line")
@@ -118,6 +120,14 @@ async def import_configuration(settings: Settings, document: Mapping[str, Any]) 
         await database.close()
     created = sum(isinstance(change, CreateEndpoint) for change in changes)
     return created, sum(isinstance(change, UpdateEndpoint) for change in changes)
+
+
+def _require_allowed(settings: Settings, base_url: str, where: str) -> None:
+    try:
+        if not settings.allow_link_local:
+            require_allowed(base_url)
+    except ConnectError as error:
+        raise CommandError(f"{where}: is at {error}") from None
 
 
 def _routing_mode(given: object) -> str:

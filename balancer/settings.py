@@ -74,6 +74,14 @@ class Settings:
         "",
         "Reverse proxies in front of the balancer, whose X-Forwarded-For and X-Forwarded-Proto are believed.",
     )
+    allow_link_local: bool = _setting(
+        "LB_ALLOW_LINK_LOCAL",
+        "Network",
+        SWITCH,
+        "false",
+        "Whether endpoints may be at link-local addresses (169.254.0.0/16, fe80::/10) and at those where clouds tell a "
+        "machine's secrets. Private and loopback addresses are always allowed.",
+    )
     drain_seconds: float = _setting(
         "LB_DRAIN_SECONDS",
         "Network",
