@@ -11,12 +11,14 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ExceptionHandler
 
 from balancer import __version__
 from balancer.admin.api import AdminApi
@@ -214,7 +216,7 @@ class Balancer:
             await self.database.close()
 
     def routes(self) -> list[BaseRoute]:
-        """The routes that need no database: data plane, status, admin pages. The hot ones come first."""
+        """The routes that need no database: data plane and status. The hot ones come first."""
         pool, traffic, budget = self.pool, self.traffic, self.dispatcher.budget
         models = ModelsEndpoint(self.gateway, self.control, self.health)
         proxies = {path: ProxyEndpoint(self.gateway, operation) for path, operation in OPERATIONS.items()}
@@ -252,8 +254,11 @@ class Balancer:
             Route("/v1/{pool_name}/chat/completions", proxies["/v1/chat/completions"], methods=["POST"]),
             Route("/v1/{pool_name}/models", models.all, methods=["GET"]),
             *status.routes(),
-            *admin_pages(find_bundle(ENTRY), __version__),
         ]
+
+    def pages(self) -> list[BaseRoute]:
+        """The admin pages, without any data in them."""
+        return admin_pages(find_bundle(ENTRY), __version__)
 
     async def _restore_tokens(self, token_store: TokenStore) -> None:
         rows = await token_store.load()
@@ -264,24 +269,23 @@ class Balancer:
 def create_app(settings: Settings, admin_token: str, *, environ: Mapping[str, str] | None = None) -> Starlette:
     """The ASGI application. `admin_token` must not be empty. `environ` holds proxy variables; default: the process's.
 
-    The lifespan raises StoreError when the database cannot be used. The `Balancer` is at `app.state.balancer`.
+    The lifespan raises StoreError when the database cannot be used. The `Balancer` is at `app.state.balancer`. With a
+    port of their own, admin pages and API are another application, `app.state.admin_app`; otherwise that is None.
     """
     balancer = Balancer(settings, admin_token, os.environ if environ is None else environ)
+    apart = Starlette(exception_handlers=_ERRORS) if settings.admin_port is not None else None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         try:
-            app.router.routes.extend(await balancer.open())
+            (apart or app).router.routes.extend(await balancer.open())
             yield
         finally:
             await balancer.close()
 
-    app = Starlette(
-        routes=balancer.routes(),
-        lifespan=lifespan,
-        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
-    )
-    app.state.balancer = balancer
+    app = Starlette(routes=balancer.routes(), lifespan=lifespan, exception_handlers=_ERRORS)
+    (apart or app).router.routes.extend(balancer.pages())
+    app.state.balancer, app.state.admin_app = balancer, apart
     return app
 
 
@@ -321,3 +325,6 @@ async def _internal_error(request: Request, _: Exception) -> Response:
         "the balancer made a mistake; its log says more", error_type="server_error", code="internal_error"
     )
     return Response(body, 500, media_type="application/json")
+
+
+_ERRORS: Mapping[Any, ExceptionHandler] = {HTTPException: _http_error, Exception: _internal_error}

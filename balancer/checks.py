@@ -86,6 +86,10 @@ def _dangers(settings: Settings, found: _Found, path: Path) -> Iterator[str]:
 
 
 def _hints(settings: Settings, keys: KeySurvey) -> Iterator[str]:
+    if not is_loopback(settings.host) and settings.admin_port is None:
+        yield (
+            "the admin pages listen beyond this machine too; LB_ADMIN_PORT gives them a port of their own, on loopback"
+        )
     if keys.total and not settings.secret_keys:
         yield "provider keys stand in the database in clear; set LB_SECRET_KEY to have them encrypted at the next start"
     elif keys.encrypted < keys.total:

@@ -164,6 +164,10 @@ def _each(text: str, parse: Callable[[str], T]) -> tuple[T, ...]:
     return tuple(found)
 
 
+def _own_port(text: str) -> int | None:
+    return _ANY_PORT.parse(text) if text else None
+
+
 def _port(text: str) -> int:
     port: int = _PORT.parse(text)
     return port
@@ -199,6 +203,8 @@ def _limits(text: str) -> tuple[tuple[Address, int], ...]:
 
 
 _PORT = whole(1, 65535)
+_ANY_PORT = whole(0, 65535)
+OWN_PORT = Kind(_ANY_PORT.expected, _own_port)
 MAX_CONCURRENT = whole(0, 10_000)
 SWITCH = Kind("true or false", _switch, choices=("true", "false"))
 LOAD_FACTOR = Kind("a number from 1 to 100", lambda text: _in_range(text, 1, 100))

@@ -26,6 +26,7 @@ from balancer.setting_kinds import (
     MODEL_NAME,
     MODEL_NAMES,
     NETWORKS,
+    OWN_PORT,
     PERCENT,
     PORTS,
     SECRET_KEYS,
@@ -66,6 +67,20 @@ class Settings:
         "8090",
         "Port for clients, the admin pages and the status interfaces. 0 takes any free port.",
         aliases=("LOAD_BALANCER_PORT", "HTTP_PORT"),
+    )
+    admin_port: int | None = _setting(
+        "LB_ADMIN_PORT",
+        "Network",
+        OWN_PORT,
+        "",
+        "A port of its own for the admin pages and API, which LB_PORT does not serve then. 0 takes any free port.",
+    )
+    admin_host: str = _setting(
+        "LB_ADMIN_HOST",
+        "Network",
+        HOST,
+        "127.0.0.1",
+        "Address to listen on for that port.",
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
         "LB_TRUSTED_PROXIES",
