@@ -33,6 +33,7 @@ from balancer.core.pool import EndpointPool
 from balancer.core.probes import ProbeRules
 from balancer.discovery import Discovery, addresses
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.guesses import Guesses
 from balancer.health import Health
 from balancer.legacy import LegacyInterfaces
 from balancer.legacy_metrics import LegacyCollector
@@ -88,6 +89,7 @@ class Balancer:
         self.traffic = Traffic(time.time, self.pool.lists)
         self.tokens = ClientTokens(settings.client_tokens)
         self.admin_auth = AdminAuth(admin_token)
+        self.guesses = Guesses()
         self.dispatcher = Dispatcher(
             self.pool,
             self.connections,
@@ -148,6 +150,7 @@ class Balancer:
             traffic=self.traffic,
             tokens=self.tokens,
             admin_auth=self.admin_auth,
+            guesses=self.guesses,
             configuration=configuration,
             token_store=token_store,
             usage_store=usage,
@@ -242,6 +245,7 @@ class Balancer:
             budget,
             self.tokens,
             self.admin_auth,
+            self.guesses,
             clock=time.monotonic,
             wall_clock=time.time,
         )

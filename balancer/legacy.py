@@ -6,14 +6,15 @@ the admin token once there are client tokens; only `/healthz` is open, and carri
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from balancer.auth import Admin, AdminAuth, ClientTokens
+from balancer.auth import Admin, AdminAuth, AdminRefusal, ClientTokens
 from balancer.core.endpoints import Outcome, RouteRequest
 from balancer.core.errors import ModelNotFound, Unauthorized
 from balancer.core.model_names import AutoModel
@@ -22,10 +23,12 @@ from balancer.core.pool import EndpointPool
 from balancer.core.reasons import Reason, describe, wait_seconds
 from balancer.core.retries import RetryBudget
 from balancer.core.state import EndpointState
+from balancer.guesses import Guesses, TooManyGuesses
 from balancer.store import iso_time
 from balancer.traffic import Traffic
 from balancer.wire.openai import answer_for
 
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _ANYTHING = RouteRequest(None)
 # What the older system called them; all other reasons it did not have.
 _OLD_WORDS = {Reason.MODEL_NOT_SERVED: "model_missing", Reason.COOLING_DOWN: "circuit_open"}
@@ -45,6 +48,7 @@ class LegacyInterfaces:
         budget: RetryBudget,
         tokens: ClientTokens,
         admin_auth: AdminAuth,
+        guesses: Guesses,
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -55,6 +59,7 @@ class LegacyInterfaces:
         self._budget = budget
         self._tokens = tokens
         self._admin_auth = admin_auth
+        self._guesses = guesses
         self._clock = clock
         self._wall_clock = wall_clock
 
@@ -129,8 +134,11 @@ class LegacyInterfaces:
 
     def _guarded(self, answer: _Answer) -> _Answer:
         async def guarded(request: Request) -> Response:
-            if self._may_ask(request):
-                return await answer(request)
+            try:
+                if self._may_ask(request):
+                    return await answer(request)
+            except TooManyGuesses as error:
+                return _json({"detail": str(error)}, 429, {"retry-after": str(error.wait_seconds)})
             if not request.url.path.startswith("/v1/"):
                 return _json({"detail": _UNAUTHORIZED}, 401)
             refusal = answer_for(Unauthorized(_UNAUTHORIZED))
@@ -144,6 +152,9 @@ class LegacyInterfaces:
         if self._tokens.authenticate(authorization) is not None:
             return True
         admin = self._admin_auth.authenticate(headers, method=request.method, now=self._wall_clock())
+        if admin is AdminRefusal.WRONG or (isinstance(admin, Admin) and admin.via == "token"):
+            address = request.client.host if request.client else "somewhere"
+            self._guesses.judge(address, isinstance(admin, Admin), self._wall_clock())
         return isinstance(admin, Admin)
 
     # -- what is told ----------------------------------------------------------------------------------------------
@@ -225,8 +236,8 @@ def _iso(at: float | None) -> str | None:
     return None if at is None else iso_time(at)
 
 
-def _json(content: object, status: int = 200) -> Response:
-    return JSONResponse(content, status, headers={"cache-control": "no-store"})
+def _json(content: object, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS) -> Response:
+    return JSONResponse(content, status, headers={"cache-control": "no-store", **headers})
 
 
 def _model_required() -> Response:

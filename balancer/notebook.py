@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import shutil
-import socket
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ from balancer.core.errors import BalancerError
 from balancer.core.strategies import resolve_strategy
 from balancer.library.values import BalancingStrategy, Endpoint
 from balancer.loops import new_event_loop
-from balancer.server import DrainingServer, listen, serve_app
+from balancer.server import DrainingServer, listen, serve_app, url_of
 from balancer.settings import Settings, load_settings
 
 _NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
@@ -98,7 +97,7 @@ class _ServerThread:
         self._loop = new_event_loop()
         self._started: Future[DrainingServer] = Future()
         self._sockets = listen(settings.host, settings.port)
-        self.url = _url(settings.host, self._sockets)
+        self.url = url_of(settings.host, self._sockets)
         work = self._serve(admin_token, document)
         self._thread = threading.Thread(target=self._live, args=(work,), name="balancer server", daemon=True)
         self._thread.start()
@@ -167,11 +166,6 @@ def _fields(endpoint: Endpoint) -> dict[str, Any]:
         "verify_tls": endpoint.verify_tls,
     }
     return fields if endpoint.timeout is None else {**fields, "timeout": endpoint.timeout}
-
-
-def _url(host: str, sockets: list[socket.socket]) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{sockets[0].getsockname()[1]}"
 
 
 def _nothing() -> None:

@@ -28,6 +28,7 @@ from balancer.core.endpoints import Outcome, RouteRequest, Usage
 from balancer.core.pool import EndpointPool
 from balancer.core.probes import ProbeRules
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.guesses import Guesses
 from balancer.health import Health
 from balancer.store import ConfigurationStore, Database, TokenStore, UsageStore, UsageWriter
 from balancer.traffic import AttemptRecord, RequestRecord, Traffic
@@ -86,6 +87,7 @@ class AdminServer:
             traffic=self.traffic,
             tokens=self.tokens,
             admin_auth=AdminAuth(ADMIN_TOKEN),
+            guesses=Guesses(),
             configuration=self.configuration,
             token_store=TokenStore(database, clock=self.wall_clock),
             usage_store=self.usage_store,

@@ -112,11 +112,11 @@ async def test_operations_are_told_apart(admin: AdminServer) -> None:
 
 
 def test_conditions_and_bodies_bring_their_statuses(operations: dict[str, set[int]]) -> None:
-    assert operations["GET /state"] == {200, 401}
-    assert operations["POST /session"] == {200, 400, 401, 413, 415, 422}
-    assert operations["PATCH /endpoints/{eid}"] == {200, 400, 401, 403, 404, 409, 413, 415, 422, 503}
-    assert operations["DELETE /endpoints/{eid}"] == {200, 400, 401, 403, 404, 409, 422, 503}
-    assert operations["GET /series"] == {200, 401, 404, 422, 503}
+    assert operations["GET /state"] == {200, 401, 429}
+    assert operations["POST /session"] == {200, 400, 401, 413, 415, 422, 429}
+    assert operations["PATCH /endpoints/{eid}"] == {200, 400, 401, 403, 404, 409, 413, 415, 422, 429, 503}
+    assert operations["DELETE /endpoints/{eid}"] == {200, 400, 401, 403, 404, 409, 422, 429, 503}
+    assert operations["GET /series"] == {200, 401, 404, 422, 429, 503}
 
 
 @pytest.fixture

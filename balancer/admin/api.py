@@ -26,6 +26,7 @@ from balancer.admin.tokens import TokenOperations
 from balancer.auth import AdminAuth, ClientTokens
 from balancer.core.pool import EndpointPool
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.guesses import Guesses
 from balancer.health import Health
 from balancer.store import TokenStore, UsageStore, UsageWriter
 from balancer.traffic import Traffic
@@ -48,6 +49,7 @@ class AdminApi:
         traffic: Traffic,
         tokens: ClientTokens,
         admin_auth: AdminAuth,
+        guesses: Guesses,
         configuration: LiveConfiguration,
         token_store: TokenStore,
         usage_store: UsageStore,
@@ -70,7 +72,7 @@ class AdminApi:
         self._version = version
         self._document: dict[str, Any] | None = None
         self._configuration = configuration
-        self._gate = Gate(admin_auth, reader.state, wall_clock)
+        self._gate = Gate(admin_auth, guesses, reader.state, wall_clock)
         self._snapshots = Snapshots(lambda: json_bytes(reader.state()), interval_seconds=snapshot_seconds)
         configuration.on_change = self._snapshots.wake
         self._tokens = TokenOperations(tokens, token_store, reader)
@@ -92,7 +94,7 @@ class AdminApi:
             *ExplainOperations(dispatcher, admission or Admission(), clock).operations(),
             *ObservationOperations(traffic, pool, usage_store, clock=clock, wall_clock=wall_clock).operations(),
             *self._tokens.operations(),
-            *SessionOperations(admin_auth, wall_clock).operations(),
+            *SessionOperations(admin_auth, guesses, wall_clock).operations(),
             Operation(
                 "GET",
                 "/events",

@@ -5,7 +5,6 @@ Several at once are one transaction and one revision, all or nothing.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,8 +33,6 @@ from balancer.health import Health
 from balancer.store import Change, CreateEndpoint, DeleteEndpoint, EndpointRecord, UpdateEndpoint
 from balancer.upstream.addresses import require_allowed
 from balancer.upstream.control import ControlClient, ModelsAnswer
-
-logger = logging.getLogger("balancer")
 
 # What decides how an endpoint is reached.
 _TESTED = frozenset({"base_url", "api_key", "verify_tls"})
@@ -216,8 +213,7 @@ class EndpointOperations:
         """What was not answered yet goes to another endpoint; begun answers break off. The configuration stays."""
         endpoint = self._required(call.id)
         aborted = self._dispatcher.cut(call.id)
-        if aborted:
-            logger.warning("%s cut off %d requests at endpoint %r", call.actor, aborted, endpoint.name)
+        call.told.update(endpoint=endpoint.name, aborted=aborted)
         return answer(Aborted(aborted))
 
     async def _change(self, call: Call, changes: Sequence[Change]) -> Applied:
@@ -254,6 +250,7 @@ class EndpointOperations:
         given: EndpointToTest = call.body
         fields: dict[str, Any] = {name: value for name, value in given.changes().items() if name in _TESTED}
         self._require_allowed(fields)
+        call.told.update({name: fields[name] for name in ("base_url",) if name in fields})
         if given.id is not None:
             return await self._asked(replace(self._required(given.id), **fields))
         if "base_url" not in fields:

@@ -140,6 +140,7 @@ class ExplainOperations:
                 self._explain,
                 ExplanationView,
                 body=Body(EXPLAIN),
+                audited=False,
             )
         ]
 

@@ -5,6 +5,7 @@ Knows nothing of what is done then. An `Operation` drives routing, validation an
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from balancer.admin import audit
 from balancer.admin.answers import Conflict, FieldChangeView, State
 from balancer.admin.problems import Refused, answer, invalid, invalid_field, problem
 from balancer.auth import Admin, AdminAuth, AdminRefusal
 from balancer.core.errors import BalancerError
+from balancer.guesses import Guesses
 from balancer.store import RevisionConflict
 
 PREFIX = "/admin/api"
@@ -50,7 +53,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that passed. `id` is the number in its path, `expected_revision` that of If-Match."""
+    """A request that passed. `id` is the number in its path, `expected_revision` that of If-Match.
+
+    `told` is what else the log says of it when it is done.
+    """
 
     request: Request
     admin: Admin | None
@@ -58,14 +64,17 @@ class Call:
     expected_revision: int | None = None
     query: Any = None
     body: Any = None
+    told: dict[str, object] = field(default_factory=dict)
 
     @property
     def actor(self) -> str:
         """Who changes something, for the revision: how they proved it, and from where."""
-        client = self.request.client
-        # With a proxy in front, the address is what a header said.
-        address = _UNPRINTABLE.sub("?", client.host)[:64] if client else "somewhere"
-        return f"admin ({self.admin.via if self.admin else 'nobody'}) from {address}"
+        return f"admin ({self.admin.via if self.admin else 'nobody'}) from {self.address}"
+
+    @property
+    def address(self) -> str:
+        """Where the request came from."""
+        return address_of(self.request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ class Operation:
 
     `answers` is the type of a good answer. `problems` are further statuses it may have, beside those that follow from
     the other fields; `other_problems` gives their types where they are more than words. `conditional`: takes
-    If-Match. `public`: needs no authorization.
+    If-Match. `public`: needs no authorization. Without `audited` it leaves no line in the log.
     """
 
     method: str
@@ -88,6 +97,7 @@ class Operation:
     conditional: bool = False
     public: bool = False
     other_problems: Mapping[int, Any] = field(default_factory=dict)
+    audited: bool = True
     media_type: str = "application/json"
 
     @property
@@ -99,8 +109,11 @@ class Operation:
 class Gate:
     """Lets requests through to operations, and turns what these raise into answers. `wall_clock` is Unix seconds."""
 
-    def __init__(self, admin_auth: AdminAuth, state: Callable[[], State], wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, admin_auth: AdminAuth, guesses: Guesses, state: Callable[[], State], wall_clock: Callable[[], float]
+    ) -> None:
         self._admin_auth = admin_auth
+        self._guesses = guesses
         self._state = state
         self._wall_clock = wall_clock
 
@@ -120,20 +133,26 @@ class Gate:
             raise Refused(404, "not found")
         if operation is None:
             raise Refused(405, "method not allowed", {"allow": ", ".join(operations)})
-        return await operation.call(
-            Call(
-                request=request,
-                admin=admin,
-                id=_id(request),
-                expected_revision=_expected_revision(request) if operation.conditional else None,
-                query=_query(operation.query, request),
-                body=operation.body and operation.body.read(await _read(request)),
-            )
+        call = Call(
+            request=request,
+            admin=admin,
+            id=_id(request),
+            expected_revision=_expected_revision(request) if operation.conditional else None,
+            query=_query(operation.query, request),
+            body=operation.body and operation.body.read(await _read(request)),
         )
+        response = await operation.call(call)
+        if operation.changes and operation.audited:
+            _audit(call, response)
+        return response
 
     def _admin(self, request: Request) -> Admin:
         found = self._admin_auth.authenticate(request.scope["headers"], method=request.method, now=self._wall_clock())
+        if found is AdminRefusal.WRONG or (isinstance(found, Admin) and found.via == "token"):
+            self._guesses.judge(address_of(request), isinstance(found, Admin), self._wall_clock())
         if found is AdminRefusal.CSRF_MISSING:
+            words = f"a change by session without its X-CSRF-Token came from {address_of(request)}"
+            audit.note("admin_refused", words, {"address": address_of(request)}, level=logging.WARNING)
             raise Refused(403, found.value)
         if isinstance(found, AdminRefusal):
             raise Refused(401, "admin authorization failed", {"www-authenticate": "Bearer"})
@@ -171,6 +190,22 @@ def shown(field: str, value: object) -> object:
     if field == "api_key_id":
         return "" if value is None else "***"
     return value
+
+
+def address_of(request: Request) -> str:
+    """The client's address; with a proxy in front that is trusted, what its header said."""
+    return _UNPRINTABLE.sub("?", request.client.host)[:64] if request.client else "somewhere"
+
+
+def _audit(call: Call, response: ASGIApp) -> None:
+    action = f"{call.request.method} {call.request.url.path.removeprefix(PREFIX)}"
+    told = dict(call.told)
+    if isinstance(response, Response) and "etag" in response.headers:
+        told["revision"] = int(response.headers["etag"].strip('"'))
+    details = "".join(f", {name} {value!r}" for name, value in told.items())
+    via = call.admin.via if call.admin else "nobody"
+    fields = {"action": action, "actor": via, "address": call.address, **told}
+    audit.note("admin_change", f"{call.actor}: {action}{details}", fields)
 
 
 def _id(request: Request) -> int:

@@ -42,7 +42,7 @@ def answers(operation: Operation) -> dict[int, list[Any]]:
 
     add(Problem, *operation.problems)
     if not operation.public:
-        add(Problem, 401, *([403] if operation.changes else []))
+        add(Problem, 401, 429, *([403] if operation.changes else []))
     if operation.body is not None:
         add(Problem, 400, 413, 415)
     if operation.body is not None or operation.query is not None or "{" in operation.path:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from balancer.admin.answers import FieldProblem, InvalidFields, Problem, RevertProblem
 from balancer.admin.models import SERVER_MANAGED
 from balancer.core.errors import BalancerError
+from balancer.guesses import TooManyGuesses
 from balancer.store import (
     NameTaken,
     RevertRefused,
@@ -75,6 +76,8 @@ def problem(error: BalancerError) -> Response:
     if isinstance(error, Refused):
         body = Problem(error.detail) if isinstance(error.detail, str) else InvalidFields(error.detail)
         return answer(body, error.status, headers=error.headers)
+    if isinstance(error, TooManyGuesses):
+        return answer(Problem(str(error)), 429, headers={"retry-after": str(error.wait_seconds)})
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), None)
     if status is None:
         raise error

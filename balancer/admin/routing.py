@@ -60,8 +60,17 @@ class RoutingOperations:
                 conditional=True,
             ),
             Operation("POST", "/reset-stats", "Begin a new period of counting", self._reset, Done),
-            Operation("PATCH", "/incoming-pos", "Move the incoming node", self._move_incoming, Done, (503,), incoming),
-            Operation("PATCH", "/layout", "Move any nodes", self._move, Done, (404, 503), layout),
+            Operation(
+                "PATCH",
+                "/incoming-pos",
+                "Move the incoming node",
+                self._move_incoming,
+                Done,
+                (503,),
+                incoming,
+                audited=False,
+            ),
+            Operation("PATCH", "/layout", "Move any nodes", self._move, Done, (404, 503), layout, audited=False),
         ]
 
     async def settle(self) -> None:

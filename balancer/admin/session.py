@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
+from balancer.admin import audit
 from balancer.admin.answers import Done, SessionView
 from balancer.admin.gate import Body, Call, Operation
 from balancer.admin.models import Login
 from balancer.admin.problems import Refused, answer
 from balancer.auth import AdminAuth, Session
+from balancer.guesses import Guesses
 from balancer.store import iso_time
 
 PATH = "/session"
@@ -20,8 +22,9 @@ PATH = "/session"
 class SessionOperations:
     """Login, logout, and who is asking. `wall_clock` gives Unix time in seconds."""
 
-    def __init__(self, admin_auth: AdminAuth, wall_clock: Callable[[], float]) -> None:
+    def __init__(self, admin_auth: AdminAuth, guesses: Guesses, wall_clock: Callable[[], float]) -> None:
         self._admin_auth = admin_auth
+        self._guesses = guesses
         self._wall_clock = wall_clock
 
     def operations(self) -> list[Operation]:
@@ -34,9 +37,10 @@ class SessionOperations:
                 "Log in: sets the session cookie",
                 self._login,
                 SessionView,
-                (401,),
+                (401, 429),
                 Body(TypeAdapter(Login)),
                 public=True,
+                audited=False,  # it has a line of its own
             ),
             Operation("DELETE", PATH, "Log out in this browser", self._logout, Done),
         ]
@@ -48,8 +52,10 @@ class SessionOperations:
     async def _login(self, call: Call) -> Response:
         wanted: Login = call.body
         session = self._admin_auth.login(wanted.token, self._wall_clock())
+        self._guesses.judge(call.address, session is not None, self._wall_clock())
         if session is None:
             raise Refused(401, "admin authorization failed", {"www-authenticate": "Bearer"})
+        audit.note("admin_login", f"admin logged in from {call.address}", {"address": call.address})
         secure = call.request.url.scheme == "https"
         cookie = self._admin_auth.set_cookie(session, secure=secure)
         return answer(_view(session), headers={"set-cookie": cookie})

@@ -71,6 +71,7 @@ class TokenOperations:
             return token
 
         created = self._reader.token(await self._turns.take(create))
+        call.told.update(token_id=created.id, token=created.name)
         return answer(CreatedToken(**dataclasses.asdict(created), token=text))
 
     async def _update(self, call: Call) -> Response:
@@ -80,6 +81,7 @@ class TokenOperations:
             token = self._required(call.id)
             x = token.pos_x if wanted.pos_x is None else wanted.pos_x
             y = token.pos_y if wanted.pos_y is None else wanted.pos_y
+            call.told.update(token=token.name, **({} if wanted.name is None else {"renamed_to": wanted.name}))
             stored = await self._store.update(call.id, name=wanted.name, position=(x, y))
             token.name, token.pos_x, token.pos_y = stored.name, stored.pos_x, stored.pos_y
             return token
@@ -88,7 +90,7 @@ class TokenOperations:
 
     async def _revoke(self, call: Call) -> Response:
         async def revoke() -> None:
-            self._required(call.id)
+            call.told.update(token=self._required(call.id).name)
             await self._store.revoke(call.id)
             self._tokens.revoke(call.id)
 

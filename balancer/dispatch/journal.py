@@ -51,7 +51,9 @@ class Journal:
         """Write of a request that one endpoint alone could not serve, or only one thought to be down."""
         if logger.isEnabledFor(logging.INFO):
             way = ", then ".join(map(_attempt, record.attempts))
-            logger.info("request %s ended with %d: %s", record.request_id, record.status, _one_line(way))
+            fields = {"request_id": record.request_id, "status": record.status}
+            words = _one_line(way)
+            logger.info("request %s ended with %d: %s", *fields.values(), words, extra={"fields": fields})
 
     def _words(self, state: EndpointState, notice: Notice, now: float) -> str:
         match notice:
