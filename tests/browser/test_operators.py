@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import OpenEditor
 from tests.browser.desk import Desk, middle
@@ -94,6 +94,27 @@ def test_the_same_field_theirs_holds_if_chosen(stage: Stage, open_editor: OpenEd
     assert stage.endpoint("gpu-1")["token_quota_percent"] == 10
     assert stage.endpoint("gpu-2")["token_quota_percent"] == 50
     expect(desk.button("Undo")).to_be_disabled()
+
+
+def test_a_question_stands_above_a_form_and_nothing_typed_is_lost(stage: Stage, open_editor: OpenEditor) -> None:
+    two_at(stage)
+    editor = open_editor(stage)
+    editor.allow("status of 409")
+    desk = Desk(editor)
+    held: list[Route] = []
+    desk.page.route("**/admin/api/endpoints", held.append, times=1)
+    desk.page.get_by_role("slider", name="Quota of gpu-1").press("ArrowRight")
+    eventually(lambda: desk.page.evaluate("1") and held, "the change on its way")
+    stage.admin("PATCH", f"/endpoints/{stage.endpoint('gpu-1')['id']}", {"token_quota_percent": 10})
+    desk.button("Endpoint").click()
+    desk.page.get_by_label("Address").fill("http://half-typed")
+    held[0].continue_()
+    question = desk.page.get_by_role("dialog", name="Another operator changed the same")
+    question.get_by_role("button", name="Keep theirs").click()
+    expect(question).to_have_count(0)
+    expect(desk.page.get_by_label("Address")).to_have_value("http://half-typed")
+    expect(desk.page.get_by_label("Address")).to_be_focused()
+    assert stage.endpoint("gpu-1")["token_quota_percent"] == 10
 
 
 def test_positions_never_conflict_and_outlive_a_reload(stage: Stage, open_editor: OpenEditor) -> None:

@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { endpoint } from "./made";
-import { change, dialogOf, meet, one, page, settle, toastsOf } from "./met";
+import { askedOf, change, meet, one, page, settle, toastsOf } from "./met";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => {
@@ -41,7 +41,7 @@ describe("layout", () => {
     server.state = { ...server.state, endpoints: [{ ...server.of(1), pos_x: 500 }] };
     editor.move({ "endpoint-1": place });
     await vi.advanceTimersByTimeAsync(500);
-    expect(dialogOf(editor)).toBe(null);
+    expect(askedOf(editor)).toBe(null);
     expect(server.of(1)).toMatchObject({ pos_x: 11, pos_y: 22, weight: 9 });
   });
 

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { connect } from "../src/logic/acts";
 import { endpoint } from "./made";
-import { answered, change, dialogOf, meet, one, settle, toastsOf } from "./met";
+import { asked, askedOf, change, meet, one, settle, toastsOf } from "./met";
 import type { Seen } from "./server";
 
 beforeEach(() => void vi.useFakeTimers());
@@ -51,7 +51,7 @@ describe("saving", () => {
       '"2"',
       '"3"',
     ]);
-    expect(dialogOf(editor)).toBe(null);
+    expect(askedOf(editor)).toBe(null);
   });
 
   test("several at once are one request and one revision", async () => {
@@ -109,7 +109,7 @@ describe("saving", () => {
     server.down = false;
     await editor.refresh();
     expect(await done).toBe(true);
-    expect(dialogOf(editor)).toBe(null);
+    expect(askedOf(editor)).toBe(null);
     expect(server.state.revision).toBe(2);
   });
 
@@ -129,16 +129,16 @@ describe("saving", () => {
   test("what has to be asked is asked first", async () => {
     const { server, editor } = await meet(endpoint(1));
     const done = editor.submit(connect([1], false));
-    const dialog = await answered(editor, "ask");
+    const dialog = await asked(editor, "ask");
     expect(dialog.question.title).toBe("Disconnect the last endpoint?");
     expect(one(editor)?.connected).toBe(true);
     dialog.decide(false);
     expect(await done).toBe(false);
     expect(server.writes).toEqual([]);
     const again = editor.submit(connect([1], false));
-    (await answered(editor, "ask")).decide(true);
+    (await asked(editor, "ask")).decide(true);
     expect(await again).toBe(true);
-    expect(dialogOf(editor)).toBe(null);
+    expect(askedOf(editor)).toBe(null);
     expect(server.of(1).connected).toBe(false);
     expect(await editor.submit(connect([1], true), { asked: true, says: "" })).toBe(true);
     expect(toastsOf(editor)).toEqual(["gpu-1 disconnected"]);
@@ -153,7 +153,7 @@ describe("two operators", () => {
     expect(server.of(1).weight).toBe(3);
     expect(server.of(2).weight).toBe(7);
     expect(one(editor, 2)?.weight).toBe(7);
-    expect(dialogOf(editor)).toBe(null);
+    expect(askedOf(editor)).toBe(null);
     expect(toastsOf(editor)).toEqual(["Merged with what another operator changed meanwhile.", "gpu-1 changed"]);
   });
 
@@ -168,13 +168,13 @@ describe("two operators", () => {
     const { server, editor } = await meet(endpoint(1));
     server.change(1, { token_quota_percent: 30 });
     const done = editor.submit(change(1, { token_quota_percent: 40 }));
-    const { choice } = await answered(editor, "conflict");
+    const { choice } = await asked(editor, "conflict");
     expect(choice.fields).toEqual([{ name: "gpu-1: Token quota", mine: "40 %", theirs: "30 %" }]);
     expect(server.of(1).token_quota_percent).toBe(30);
     choice.decide("mine");
     expect(await done).toBe(true);
     expect(server.of(1).token_quota_percent).toBe(40);
-    expect(dialogOf(editor)).toBe(null);
+    expect(askedOf(editor)).toBe(null);
     await editor.undo();
     expect(server.of(1).token_quota_percent).toBe(30);
   });
@@ -183,7 +183,7 @@ describe("two operators", () => {
     const { server, editor } = await meet(endpoint(1));
     server.change(1, { token_quota_percent: 30 });
     const done = editor.submit(change(1, { token_quota_percent: 40 }));
-    (await answered(editor, "conflict")).choice.decide("theirs");
+    (await asked(editor, "conflict")).choice.decide("theirs");
     expect(await done).toBe(false);
     expect(server.of(1).token_quota_percent).toBe(30);
     expect(one(editor)?.token_quota_percent).toBe(30);
@@ -196,10 +196,10 @@ describe("two operators", () => {
     const { server, editor } = await meet(endpoint(1));
     server.change(1, { weight: 2 });
     const done = editor.submit(change(1, { weight: 9 }));
-    const first = await answered(editor, "conflict");
+    const first = await asked(editor, "conflict");
     server.change(1, { weight: 3 });
     first.choice.decide("mine");
-    const second = await answered(editor, "conflict");
+    const second = await asked(editor, "conflict");
     expect(second.choice.fields[0]?.theirs).toBe("3");
     second.choice.decide("mine");
     expect(await done).toBe(true);
@@ -213,7 +213,7 @@ describe("two operators", () => {
     await editor.refresh();
     expect(one(editor)?.weight).toBe(5);
     const done = editor.submit(change(1, { weight: 2 }), { base });
-    (await answered(editor, "conflict")).choice.decide("theirs");
+    (await asked(editor, "conflict")).choice.decide("theirs");
     expect(await done).toBe(false);
     expect(server.of(1).weight).toBe(5);
   });
@@ -222,10 +222,24 @@ describe("two operators", () => {
     const { server, editor } = await meet(endpoint(1), endpoint(2));
     server.remove(1);
     const done = editor.submit(change(1, { weight: 5 }));
-    const { choice } = await answered(editor, "conflict");
+    const { choice } = await asked(editor, "conflict");
     expect(choice.fields).toEqual([{ name: "endpoint 1", mine: "change it", theirs: "was deleted" }]);
     choice.decide("theirs");
     expect(await done).toBe(false);
+  });
+
+  test("a question stands above a dialog, which stays as it is; several are asked one after the other", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    const typing = { kind: "import", text: "half typed" } as const;
+    editor.ui.setState({ dialog: typing });
+    server.change(1, { weight: 2 });
+    const first = editor.submit(change(1, { weight: 9 }));
+    await settle();
+    const second = editor.submit(connect([1], false));
+    (await asked(editor, "conflict")).choice.decide("theirs");
+    (await asked(editor, "ask")).decide(true);
+    expect(await Promise.all([first, second])).toEqual([false, true]);
+    expect(editor.ui.getState()).toMatchObject({ dialog: typing, asked: [] });
   });
 
   test("an act behind a question waits for it", async () => {
@@ -233,7 +247,7 @@ describe("two operators", () => {
     server.change(1, { weight: 2 });
     const first = editor.submit(change(1, { weight: 9 }));
     const second = editor.submit(change(2, { weight: 4 }));
-    const { choice } = await answered(editor, "conflict");
+    const { choice } = await asked(editor, "conflict");
     expect(server.of(2).weight).toBe(1);
     choice.decide("theirs");
     expect(await Promise.all([first, second])).toEqual([false, true]);

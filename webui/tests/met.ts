@@ -5,7 +5,7 @@ import { AdminClient } from "../src/api/client";
 import type { EndpointView } from "../src/api/types";
 import type { Act, Changes } from "../src/logic/acts";
 import { Editor } from "../src/state/editor";
-import type { Dialog } from "../src/state/ui";
+import type { Asked } from "../src/state/ui";
 import { FakeServer } from "./server";
 
 export const change = (id: number, fields: Changes): Act => ({ kind: "change", updates: [{ id, fields }] });
@@ -20,7 +20,7 @@ export async function meet(...endpoints: EndpointView[]): Promise<{ server: Fake
   return { server, editor };
 }
 
-export const dialogOf = (editor: Editor) => editor.ui.getState().dialog;
+export const askedOf = (editor: Editor) => editor.ui.getState().asked[0] ?? null;
 export const toastsOf = (editor: Editor) => editor.ui.getState().toasts.map((each) => each.text);
 export const one = (editor: Editor, id = 1) => editor.structure.endpoints.find((each) => each.id === id);
 
@@ -35,12 +35,10 @@ export async function settle(): Promise<void> {
   await vi.advanceTimersByTimeAsync(0);
 }
 
-export async function answered<K extends Dialog["kind"]>(
-  editor: Editor,
-  kind: K,
-): Promise<Extract<Dialog, { kind: K }>> {
+/** The question that stands. */
+export async function asked<K extends Asked["kind"]>(editor: Editor, kind: K): Promise<Extract<Asked, { kind: K }>> {
   await settle();
-  const dialog = dialogOf(editor);
-  expect(dialog?.kind).toBe(kind);
-  return dialog as Extract<Dialog, { kind: K }>;
+  const found = askedOf(editor);
+  expect(found?.kind).toBe(kind);
+  return found as Extract<Asked, { kind: K }>;
 }

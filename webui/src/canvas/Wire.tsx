@@ -77,7 +77,8 @@ function WireLabel({
   const flows = numbers !== undefined && numbers.tokens_per_second > 0;
   const cutting = connect([id], false);
   const consider = (on: boolean) => {
-    if (!editor.ui.getState().dialog) editor.ui.setState({ preview: on ? cutting : null });
+    if (!editor.ui.getState().dialog && !editor.ui.getState().asked.length)
+      editor.ui.setState({ preview: on ? cutting : null });
   };
   return (
     <EdgeLabelRenderer>

@@ -75,7 +75,7 @@ function Bar({ part, className }: { part: number; className: string }) {
 /** The same, floating over the stage while something is dragged or hovered. */
 export function FloatingConsequence() {
   const preview = useUi((state) => state.preview);
-  const dialog = useUi((state) => state.dialog);
+  const dialog = useUi((state) => state.dialog !== null || state.asked.length > 0);
   if (!preview || dialog) return null;
   return (
     <aside className="floating-consequence card" aria-label="What this would do" data-testid="consequence">

@@ -1,4 +1,4 @@
-// Whatever dialog is open, one at a time.
+// Whatever dialog is open, one at a time, and above it what has to be decided first.
 
 import { useMemo } from "react";
 import { Button, Dialog } from "../design/parts";
@@ -13,14 +13,27 @@ import { Help } from "./Help";
 import { Palette } from "./Palette";
 
 export function Dialogs() {
+  return (
+    <>
+      <Chosen />
+      <FirstAsked />
+    </>
+  );
+}
+
+function FirstAsked() {
+  const asked = useUi((state) => state.asked[0]);
+  if (!asked) return null;
+  // Each a dialog of its own: the next one begins at its own first button.
+  if (asked.kind === "ask") return <Ask key={asked.id} question={asked.question} decide={asked.decide} />;
+  return <ConflictQuestion key={asked.id} choice={asked.choice} />;
+}
+
+function Chosen() {
   const editor = useEditor();
   const dialog = useUi((state) => state.dialog);
   const close = () => editor.ui.setState({ dialog: null, preview: null });
   switch (dialog?.kind) {
-    case "ask":
-      return <Ask question={dialog.question} decide={dialog.decide} />;
-    case "conflict":
-      return <ConflictQuestion choice={dialog.choice} />;
     case "mode":
       return <ModeQuestion mode={dialog.mode} onClose={close} />;
     case "add":

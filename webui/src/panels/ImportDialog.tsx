@@ -36,8 +36,6 @@ export function ImportDialog(props: { text: string; onClose: () => void }) {
     if (failed === null) return props.onClose();
     editor.flow.setState({ saving: "saved" });
     setRefused(failed);
-    // A question about a conflict takes the place of this dialog.
-    if (editor.ui.getState().dialog?.kind !== "import") editor.complain(new Error(failed.join(" ")));
   };
   const nothing = plan ? "Nothing in it differs from what is here." : "Choose a file or paste an export first.";
   return (

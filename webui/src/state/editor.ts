@@ -13,7 +13,7 @@ import { createDraftsStore } from "./drafts";
 import { createFlowStore, setMoves, setPending, takeServer } from "./flow";
 import { createNumbersStore, Ticker } from "./numbers";
 import { createSessionStore } from "./session";
-import { createUiStore, type Theme, type Toast } from "./ui";
+import { type Asked, createUiStore, type Theme, type Toast } from "./ui";
 
 const LAYOUT_PAUSE_MILLISECONDS = 500;
 const TOAST_MILLISECONDS = 7000;
@@ -52,6 +52,7 @@ export class Editor {
   private future: HistoryEntry[] = [];
   private layoutTimer: ReturnType<typeof setTimeout> | undefined;
   private toasts = 0;
+  private questions = 0;
   private readonly waiting: (() => void)[] = [];
   /** The revision this operator's last act made, which the state may not have told of yet. */
   private lastSaved = 0;
@@ -172,11 +173,7 @@ export class Editor {
   /** Whether the operator said yes. */
   ask(question: Question): Promise<boolean> {
     return new Promise((resolve) => {
-      const decide = (yes: boolean) => {
-        this.ui.setState({ dialog: null });
-        resolve(yes);
-      };
-      this.ui.setState({ dialog: { kind: "ask", question, decide } });
+      this.put((id) => ({ id, kind: "ask", question, decide: (yes) => this.answered(id, () => resolve(yes)) }));
     });
   }
 
@@ -236,12 +233,21 @@ export class Editor {
     if (!conflict) return Promise.resolve(false);
     return new Promise((resolve) => {
       const fields = both.map((name) => describeClash(name, act, conflict));
-      const decide = (choice: "mine" | "theirs") => {
-        this.ui.setState({ dialog: null });
-        resolve(choice === "mine");
-      };
-      this.ui.setState({ dialog: { kind: "conflict", choice: { act, fields, decide } } });
+      this.put((id) => {
+        const decide = (choice: "mine" | "theirs") => this.answered(id, () => resolve(choice === "mine"));
+        return { id, kind: "conflict", choice: { act, fields, decide } };
+      });
     });
+  }
+
+  private put(made: (id: number) => Asked): void {
+    this.questions += 1;
+    this.ui.setState({ asked: [...this.ui.getState().asked, made(this.questions)] });
+  }
+
+  private answered(id: number, then: () => void): void {
+    this.ui.setState({ asked: this.ui.getState().asked.filter((each) => each.id !== id) });
+    then();
   }
 
   async refresh(): Promise<void> {

@@ -17,9 +17,13 @@ export interface ConflictChoice {
   decide: (choice: "mine" | "theirs") => void;
 }
 
-export type Dialog =
+/** What has to be decided before something can go on. */
+export type Asked = { id: number } & (
   | { kind: "ask"; question: Question; decide: (yes: boolean) => void }
   | { kind: "conflict"; choice: ConflictChoice }
+);
+
+export type Dialog =
   | { kind: "mode"; mode: string }
   | { kind: "add"; at?: Place; connect: boolean; pasted?: string }
   | { kind: "import"; text: string }
@@ -45,6 +49,8 @@ export interface UiState {
   cursor: string | null;
   inspecting: boolean;
   dialog: Dialog | null;
+  /** One after the other above any dialog, which keeps what was typed into it. */
+  asked: readonly Asked[];
   menu: Menu | null;
   toasts: readonly Toast[];
   /** An act that is being considered: its consequences are shown, nothing is done yet. */
@@ -71,6 +77,7 @@ export function createUiStore(theme: Theme) {
     cursor: null,
     inspecting: false,
     dialog: null,
+    asked: [],
     menu: null,
     toasts: [],
     preview: null,
