@@ -102,7 +102,7 @@ def test_a_question_stands_above_a_form_and_nothing_typed_is_lost(stage: Stage, 
     editor.allow("status of 409")
     desk = Desk(editor)
     held: list[Route] = []
-    desk.page.route("**/admin/api/endpoints", held.append, times=1)
+    desk.page.route("**/admin/api/endpoints", lambda route: held.append(route), times=1)
     desk.page.get_by_role("slider", name="Quota of gpu-1").press("ArrowRight")
     eventually(lambda: desk.page.evaluate("1") and held, "the change on its way")
     stage.admin("PATCH", f"/endpoints/{stage.endpoint('gpu-1')['id']}", {"token_quota_percent": 10})
