@@ -107,12 +107,12 @@ def test_a_question_stands_above_a_form_and_nothing_typed_is_lost(stage: Stage, 
     eventually(lambda: desk.page.evaluate("1") and held, "the change on its way")
     stage.admin("PATCH", f"/endpoints/{stage.endpoint('gpu-1')['id']}", {"token_quota_percent": 10})
     desk.button("Endpoint").click()
-    desk.page.get_by_label("Address").fill("http://half-typed")
+    desk.page.get_by_label("Address").fill("http://half-typed/v1")
     held[0].continue_()
     question = desk.page.get_by_role("dialog", name="Another operator changed the same")
     question.get_by_role("button", name="Keep theirs").click()
     expect(question).to_have_count(0)
-    expect(desk.page.get_by_label("Address")).to_have_value("http://half-typed")
+    expect(desk.page.get_by_label("Address")).to_have_value("http://half-typed/v1")
     expect(desk.page.get_by_label("Address")).to_be_focused()
     assert stage.endpoint("gpu-1")["token_quota_percent"] == 10
 
