@@ -2,8 +2,8 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
 
-// The balancer serves the bundle and writes the page around it (balancer/admin/pages.py) from the manifest.
-// Paths are relative, so that other programs can serve the same bundle elsewhere.
+// Balancer and load tester serve the bundle and write the pages around it (balancer/web/pages.py) from the manifest.
+// Paths are relative, so that each can serve it where it likes.
 export default defineConfig({
   base: "./",
   plugins: [react()],
@@ -12,8 +12,13 @@ export default defineConfig({
     manifest: true,
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
-    rolldownOptions: { input: { editor: "src/editor/main.tsx" } },
+    rolldownOptions: { input: { editor: "src/editor/main.tsx", loadtest: "src/loadtest/main.tsx" } },
   },
-  server: { proxy: { "/admin/api": process.env.LB_URL ?? "http://127.0.0.1:8090" } },
+  server: {
+    proxy: {
+      "/admin/api": process.env.LB_URL ?? "http://127.0.0.1:8090",
+      "/api": process.env.LT_URL ?? "http://127.0.0.1:8088",
+    },
+  },
   test: { include: ["tests/**/*.test.ts"], environment: "node" },
 });

@@ -1,0 +1,110 @@
+// Two tests side by side: every figure both have, the difference, and whether it is better.
+
+import { useEffect, useState } from "react";
+import { Button, Icon } from "../../design/parts";
+import { usePage } from "../context";
+import { figure, metricName, signed, statisticName, titleOf } from "../logic/words";
+import { Scroll } from "../results/Scroll";
+import type { Compared, CompareLine } from "../types";
+import "./library.css";
+
+export function Compare({ first, second }: { first: string; second: string }) {
+  const page = usePage();
+  const [compared, setCompared] = useState<Compared | null>(null);
+  const [problem, setProblem] = useState("");
+  useEffect(() => {
+    let stale = false;
+    setCompared(null);
+    const runs = [first, second].map(encodeURIComponent).join(",");
+    page.client
+      .get<Compared>(`/compare?runs=${runs}`)
+      .then((value) => {
+        if (!stale) setCompared(value);
+      })
+      .catch((error: unknown) => {
+        if (!stale) setProblem(error instanceof Error ? error.message : String(error));
+      });
+    return () => {
+      stale = true;
+    };
+  }, [page, first, second]);
+  const [one, two] = (compared?.runs ?? []).map((each) => each.name || new Date(each.started_at).toLocaleString());
+  return (
+    <main className="page" aria-label="Comparison">
+      <header className="run-head">
+        <h1 className="run-title grow">
+          <span className="truncate">
+            {two ?? "…"} <span className="muted">compared with</span> {one ?? "…"}
+          </span>
+        </h1>
+        <Button icon="redo" onClick={() => page.show({ kind: "compare", first: second, second: first })}>
+          Swap
+        </Button>
+        <Button icon="left" onClick={() => page.show({ kind: "history" })}>
+          History
+        </Button>
+      </header>
+      {problem && <p className="note warn">{problem}</p>}
+      {compared?.cards.length === 0 && <p className="note">These tests have no cards with figures in common.</p>}
+      {compared?.cards.map((card) => (
+        <section key={card.card} className="card result-part" aria-label={titleOf(card.second, card.card)}>
+          <h2>{titleOf(card.second, card.card)}</h2>
+          {differs(card.first, card.second) && (
+            <p className="note warn">The cards are not alike: {differs(card.first, card.second)}.</p>
+          )}
+          <Scroll label="Figures compared">
+            <table className="table" data-testid="compare">
+              <thead>
+                <tr>
+                  <th>Figure</th>
+                  <th className="number">{one}</th>
+                  <th className="number">{two}</th>
+                  <th className="number">Difference</th>
+                  <th className="number">In percent</th>
+                  <th>Which is</th>
+                </tr>
+              </thead>
+              <tbody>
+                {card.lines.map((line) => (
+                  <Line key={`${line.metric} ${line.statistic}`} line={line} />
+                ))}
+              </tbody>
+            </table>
+          </Scroll>
+        </section>
+      ))}
+    </main>
+  );
+}
+
+function Line({ line }: { line: CompareLine }) {
+  const percent = line.delta_percent;
+  return (
+    <tr>
+      <th scope="row">
+        {metricName(line.metric)} {line.statistic && statisticName(line.statistic)}
+      </th>
+      <td className="number">{figure(line.first, line.unit)}</td>
+      <td className="number">{figure(line.second, line.unit)}</td>
+      <td className="number">{line.delta === 0 ? "none" : signed(line.delta, line.unit)}</td>
+      <td className="number">{percent === null ? "–" : signed(Number(percent.toFixed(1)), "%")}</td>
+      <td>
+        {line.better !== null && (
+          <span className={`row tone-${line.better ? "good" : "bad"}`}>
+            <Icon name={line.better ? "check" : "warning"} />
+            {line.better ? "better" : "worse"}
+          </span>
+        )}
+      </td>
+    </tr>
+  );
+}
+
+/** In what two cards differ that changes what their figures mean. */
+function differs(one: Compared["cards"][number]["first"], two: Compared["cards"][number]["first"]): string {
+  const names = ["url", "model", "load", "prompt", "max_tokens", "stream"] as const;
+  return names
+    .filter((name) => JSON.stringify(one[name]) !== JSON.stringify(two[name]))
+    .map((name) => `${name.replace("_", " ")} differs`)
+    .join(", ");
+}
