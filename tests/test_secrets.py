@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from balancer.auth import token_digest
 from load_tester.fake_behaviour import Behaviour
 from tests.fakes import FakeServer
+from tests.raw_server import RawServer, read_request
 from tests.running_balancer import ADMIN_TOKEN, RunningBalancer
 from tests.store_parts import sql
 from tests.test_process import TOKEN, run, serving
@@ -104,6 +108,51 @@ async def test_no_answer_no_log_and_no_file_holds_them(tmp_path: Path) -> None:
         found = [line for line in text.splitlines() if any(word in line for word in (*SECRETS, "a planted prompt"))]
         assert not found, f"{where}: {found[0][:500]}"
     assert not files
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An endpoint that repeats the key and the prompt in every kind of error it knows."""
+    while True:
+        asked = await read_request(reader)
+        if asked is None:
+            return
+        number = int(asked.head.partition(b"x-kind: ")[2][:1] or b"0")
+        quoted = json.dumps(f"no: {asked.head.decode()} {asked.body.decode()}").encode()
+        error = b'{"error": {"message": %b, "type": "server_error", "code": 42, "param": %b}}' % (quoted, quoted)
+        kinds = (
+            b"HTTP/1.1 401 No\r\ncontent-length: %d\r\n\r\n%b" % (len(error), error),
+            b"HTTP/1.1 429 No\r\ncontent-length: %d\r\n\r\n%b" % (len(error), error),
+            b"HTTP/1.1 503 No\r\ncontent-length: %d\r\n\r\n%b" % (len(error), error),
+            b"HTTP/1.1 302 No\r\nlocation: /%b\r\ncontent-length: 0\r\n\r\n" % KEY.encode(),
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\ndata: %b\n\n"
+            % (len(error) + 8, error),
+            b"HTTP/1.1 %b\r\n\r\n" % quoted,
+        )
+        writer.write(kinds[number])
+        await writer.drain()
+
+
+@pytest.mark.parametrize("kind", range(6))
+async def test_what_an_endpoint_quotes_in_its_errors_is_not_written_down(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: int
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with RawServer(echo) as server, RunningBalancer(tmp_path) as balancer:
+        for name in ("gpu-1", "gpu-2"):
+            body = {"name": name, "base_url": f"{server.url}/v1", "api_key": KEY, "connected": True}
+            await balancer.admin("POST", "/endpoints", body)
+        headers = {"x-kind": str(kind)}
+        answer = await balancer.client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=headers)
+        assert answer.status_code >= 400
+        shown = [await balancer.admin("GET", path) for path in ("/state", "/requests")]
+        metrics = (await balancer.client.get("/metrics")).text
+    own = [record for record in caplog.records if record.name.startswith("balancer")]
+    (line,) = [record for record in own if hasattr(record, "fields") and "request_id" in record.fields]
+    assert line.fields["request_id"] == answer.headers["x-request-id"]
+    assert ("begins with an error (server_error, 42)" in line.getMessage()) is (kind == 4)
+    for text in ("\n".join(record.getMessage() for record in own), json.dumps(shown), metrics):
+        for secret in (KEY, "a planted prompt"):
+            assert secret not in text, text[max(0, text.find(secret) - 300) :][:600]
 
 
 def own_objects() -> Iterator[object]:

@@ -24,7 +24,7 @@ from balancer.core.lease import Lease
 from balancer.dispatch.verdicts import BROKEN, CREDENTIALS, GOOD, PENDING, Verdict, judge_error, judge_status
 from balancer.traffic import AttemptRecord
 from balancer.upstream.http1 import UpstreamResponse
-from balancer.wire.answers import insufficient_quota, mentions_stream_options, retry_after
+from balancer.wire.answers import error_kind, insufficient_quota, mentions_stream_options, retry_after
 from balancer.wire.openai import Operation, ParsedBody, rewrite
 from balancer.wire.sse import FirstEvent, first_event
 
@@ -399,8 +399,9 @@ def _error_in(event: FirstEvent) -> UpstreamError | None:
         return ErrorInStream("answered an empty stream")
     if not event.is_error:
         return None
-    words = event.data[:300].decode("utf-8", "replace")
-    return ErrorInStream(f"answered a stream that begins with an error: {words}")
+    # Not its message: that may repeat the prompt, or the key, and these words go into logs.
+    kind = error_kind(event.data)
+    return ErrorInStream(f"answered a stream that begins with an error{f' ({kind})' if kind else ''}")
 
 
 def _is_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:

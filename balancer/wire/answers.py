@@ -22,6 +22,8 @@ _RENAMED_BYTES = 32 * 1024 * 1024
 _LONGEST_WAIT_SECONDS = 3600.0
 
 _USAGE_OBJECT = re.compile(rb'"usage"[ \t\n\r]*+:[ \t\n\r]*+(?=\{)')
+# An identifier, as all that is documented are; sentences and most keys are none.
+_KIND = re.compile(r"[a-z0-9_.]{1,40}")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?", re.ASCII)
 
 
@@ -203,6 +205,18 @@ def insufficient_quota(body: bytes) -> bool:
         return False
     error = document.get("error") if isinstance(document, dict) else None
     return isinstance(error, dict) and "insufficient_quota" in (error.get("code"), error.get("type"))
+
+
+def error_kind(data: bytes) -> str:
+    """What kind of error an event says it is, "" when it does not say: its type and code, never its message."""
+    try:
+        document = decode(data)
+    except ValueError:
+        return ""
+    error = document.get("error", document) if isinstance(document, dict) else None
+    named = [error.get("type"), error.get("code")] if isinstance(error, dict) else []
+    words = [str(each) for each in named if isinstance(each, str | int) and not isinstance(each, bool)]
+    return ", ".join(dict.fromkeys(each for each in words if _KIND.fullmatch(each)))
 
 
 def mentions_stream_options(body: bytes) -> bool:
