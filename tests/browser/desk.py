@@ -82,6 +82,11 @@ class Desk:
         for key in keys:
             self.page.keyboard.press(key)
 
+    @property
+    def undo_button(self) -> Locator:
+        """The one in the top bar; notices have their own."""
+        return self.page.locator(".topbar").get_by_role("button", name="Undo")
+
     def handle(self, endpoint_id: int | None) -> Point:
         """The middle of an endpoint's handle, or of the one at Incoming's right."""
         node = "incoming" if endpoint_id is None else f"endpoint-{endpoint_id}"

@@ -36,11 +36,11 @@ def test_undo_and_redo_by_key_button_and_toast(stage: Stage, open_editor: OpenEd
     desk.press("Control+z")
     desk.expect_toast("Undone: gpu-1 disconnected")
     desk.expect_wired(two)
-    desk.button("Undo").click()
+    desk.undo_button.click()
     desk.expect_toast("Undone: gpu-0 disconnected")
     desk.expect_wired(one)
     assert stage.endpoint("gpu-0")["connected"]
-    expect(desk.button("Undo")).to_be_disabled()
+    expect(desk.undo_button).to_be_disabled()
     desk.press("Control+Shift+z")
     desk.expect_toast("Redone: gpu-0 disconnected")
     desk.expect_cut(one)

@@ -10,6 +10,7 @@ import {
   questionBefore,
   saying,
   touches,
+  withoutGone,
 } from "../src/logic/acts";
 import { describeClash, labelOf, valueInWords } from "../src/logic/clash";
 import { endpoint, FIELDS, numbersFor, state, structure } from "./made";
@@ -80,6 +81,27 @@ describe("what an act would overwrite", () => {
     ["and still adding overwrites nothing", { kind: "create", endpoints: [NEW] }, [], []],
   ])("%s", (_, act, theirs, both) => {
     expect(clashes(act, conflict(...theirs))).toEqual(both);
+  });
+});
+
+describe("what somebody deleted meanwhile", () => {
+  const gone: Conflict = {
+    detail: "changed",
+    revision: 5,
+    state: state([endpoint(2)]),
+    changed: { "endpoints.1": { before: "gpu-1", after: null }, "endpoints.3": { before: null, after: "gpu-3" } },
+  };
+
+  test.each<[Act, Act | null, string[]]>([
+    [connect([1, 2], true), connect([2], true), ["gpu-1"]],
+    [connect([1], true), null, ["gpu-1"]],
+    [connect([2, 3], true), connect([2, 3], true), []],
+    [{ kind: "delete", ids: [1, 2] }, { kind: "delete", ids: [2] }, ["gpu-1"]],
+    [{ kind: "delete", ids: [1] }, null, ["gpu-1"]],
+    [{ kind: "mode", mode: "cost" }, { kind: "mode", mode: "cost" }, []],
+    [{ kind: "restore", number: 1 }, { kind: "restore", number: 1 }, []],
+  ])("%j becomes %j", (act, left, names) => {
+    expect(withoutGone(act, gone)).toEqual({ left, gone: names });
   });
 });
 
@@ -226,7 +248,7 @@ describe("mine or theirs", () => {
     [
       "endpoints.7",
       change(7, { weight: 2 }),
-      { "endpoints.7": { before: {}, after: null } },
+      { "endpoints.7": { before: "gpu-7", after: null } },
       { name: "endpoint 7", mine: "change it", theirs: "was deleted" },
     ],
     [

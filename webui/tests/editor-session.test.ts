@@ -82,6 +82,22 @@ describe("layout", () => {
     expect(editor.flow.getState().moves).toEqual({});
   });
 
+  test("several steps of one move are undone as one", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    const { "endpoint-1": from } = editor.placesOf(["endpoint-1"]);
+    editor.drag({ "endpoint-1": { x: 1, y: 1 } });
+    editor.drag({ "endpoint-1": { x: 2, y: 2 } });
+    expect(one(editor)?.pos_x).toBe(2);
+    expect(editor.canUndo).toBe(false);
+    editor.move({ "endpoint-1": { x: 2, y: 2 } }, { "endpoint-1": from ?? place });
+    await vi.advanceTimersByTimeAsync(500);
+    expect(server.of(1).pos_x).toBe(2);
+    await editor.undo();
+    await vi.advanceTimersByTimeAsync(500);
+    expect(server.of(1).pos_x).toBe(600);
+    expect(editor.canUndo).toBe(false);
+  });
+
   test("a move is undone like any act, in order", async () => {
     const { server, editor } = await meet(endpoint(1));
     editor.move({ "endpoint-1": place });

@@ -218,14 +218,24 @@ describe("two operators", () => {
     expect(server.of(1).weight).toBe(5);
   });
 
-  test("deleted meanwhile is said", async () => {
+  test("what was deleted meanwhile is told, not asked: there is nothing to choose", async () => {
     const { server, editor } = await meet(endpoint(1), endpoint(2));
     server.remove(1);
-    const done = editor.submit(change(1, { weight: 5 }));
-    const { choice } = await asked(editor, "conflict");
-    expect(choice.fields).toEqual([{ name: "endpoint 1", mine: "change it", theirs: "was deleted" }]);
-    choice.decide("theirs");
-    expect(await done).toBe(false);
+    expect(await editor.submit(change(1, { weight: 5 }))).toBe(false);
+    expect(askedOf(editor)).toBe(null);
+    expect(toastsOf(editor)).toEqual(["gpu-1 was deleted by another operator meanwhile."]);
+    expect(editor.flow.getState()).toMatchObject({ saving: "saved", pending: [] });
+  });
+
+  test("of several, what was deleted meanwhile does not hold up the others", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2), endpoint(3));
+    server.remove(1);
+    expect(await editor.submit(connect([1, 2], false))).toBe(true);
+    expect(server.of(2).connected).toBe(false);
+    await editor.refresh();
+    server.remove(2);
+    expect(await editor.submit({ kind: "delete", ids: [2] })).toBe(false);
+    expect(askedOf(editor)).toBe(null);
   });
 
   test("a question stands above a dialog, which stays as it is; several are asked one after the other", async () => {

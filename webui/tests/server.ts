@@ -159,6 +159,11 @@ export class FakeServer {
     const since = this.revisions.find((each) => each.number === seen + 1);
     const now = new Map(this.state.endpoints.map((each) => [each.id, each]));
     const changed: Record<string, unknown> = since ? differences(since.before, now) : {};
+    for (const [name, each] of Object.entries(changed) as [string, { before: unknown; after: unknown }][]) {
+      // A whole endpoint is told by its name.
+      const nameOf = (value: unknown) => (value as EndpointView | null)?.name ?? null;
+      if (name.split(".").length === 2) changed[name] = { before: nameOf(each.before), after: nameOf(each.after) };
+    }
     if (since && since.mode[0] !== this.state.routing_mode) {
       changed.routing_mode = { before: since.mode[0], after: this.state.routing_mode };
     }

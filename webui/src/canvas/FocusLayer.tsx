@@ -39,6 +39,9 @@ export function FocusLayer({ children }: { children: ReactNode }) {
       onFocus={(event) => {
         if (event.target === event.currentTarget && !editor.ui.getState().cursor) goTo(editor, "incoming");
       }}
+      onBlur={(event) => {
+        if (event.target === event.currentTarget) letGo(editor);
+      }}
       onKeyDown={(event) => {
         if (event.target === event.currentTarget && press(editor, event)) {
           event.preventDefault();
@@ -55,7 +58,7 @@ function press(editor: Editor, event: React.KeyboardEvent): boolean {
   const { cursor, grabbed, wiringFrom } = editor.ui.getState();
   const direction = ARROWS[event.key];
   if (direction && !event.altKey) {
-    if (grabbed) shift(editor, grabbed, direction, event.shiftKey ? 5 : 1);
+    if (grabbed) shift(editor, grabbed.node, direction, event.shiftKey ? 5 : 1);
     else if (event.ctrlKey || event.metaKey) follow(editor, direction);
     else step(editor, direction);
     return true;
@@ -149,10 +152,22 @@ function toggle(editor: Editor, node: string | null): void {
 
 function grab(editor: Editor, node: string): void {
   const { grabbed } = editor.ui.getState();
-  editor.ui.setState({
-    grabbed: grabbed ? null : node,
-    announcement: grabbed ? "Let go" : "Grabbed: arrows move it, Space lets go",
-  });
+  if (grabbed) {
+    letGo(editor);
+    return;
+  }
+  const from = editor.placesOf([node])[node];
+  if (from) editor.ui.setState({ grabbed: { node, from }, announcement: "Grabbed: arrows move it, Space lets go" });
+}
+
+/** All steps together are one move. */
+function letGo(editor: Editor): void {
+  const { grabbed } = editor.ui.getState();
+  if (!grabbed) return;
+  const { node, from } = grabbed;
+  const to = editor.placesOf([node])[node];
+  editor.ui.setState({ grabbed: null, announcement: "Let go" });
+  if (to && (to.x !== from.x || to.y !== from.y)) editor.move({ [node]: to }, { [node]: from });
 }
 
 function shift(editor: Editor, node: string, direction: Direction, steps: number): void {
@@ -161,7 +176,7 @@ function shift(editor: Editor, node: string, direction: Direction, steps: number
   const by = GRID * steps;
   const dx = direction === "left" ? -by : direction === "right" ? by : 0;
   const dy = direction === "up" ? -by : direction === "down" ? by : 0;
-  editor.move({ [node]: { x: found.place.x + dx, y: found.place.y + dy } });
+  editor.drag({ [node]: { x: found.place.x + dx, y: found.place.y + dy } });
 }
 
 function beginWire(editor: Editor): void {
@@ -185,6 +200,7 @@ function endWire(editor: Editor): void {
 
 function giveUp(editor: Editor): void {
   const { grabbed, wiringFrom } = editor.ui.getState();
+  if (grabbed) editor.drag({ [grabbed.node]: grabbed.from });
   if (grabbed || wiringFrom) editor.ui.setState({ grabbed: null, wiringFrom: null, preview: null });
   else editor.ui.setState({ selection: new Set(), inspecting: false, menu: null });
 }

@@ -71,7 +71,7 @@ export const ClientNode = memo(function ClientNode({ id, data }: Props) {
 export const EndpointNode = memo(function EndpointNode({ id, data, selected, dragging }: Props) {
   const endpoint = data.node.kind === "endpoint" ? data.node.endpoint : null;
   const cursor = useUi((state) => state.cursor === id);
-  const grabbed = useUi((state) => state.grabbed === id);
+  const grabbed = useUi((state) => state.grabbed?.node === id);
   if (!endpoint) return null;
   return (
     <EndpointCard

@@ -80,6 +80,23 @@ export function clashes(act: Act, conflict: Conflict): string[] {
   return theirs.filter((name) => mine.includes(name) && !agrees(act, name, conflict));
 }
 
+/** The act without what another operator deleted meanwhile, null where nothing is left of it; and the names of that. */
+export function withoutGone(act: Act, conflict: Conflict): { left: Act | null; gone: string[] } {
+  const isGone = (id: number) => conflict.changed[`endpoints.${id}`]?.after === null;
+  const named = (ids: number[]) => ids.map((id) => String(conflict.changed[`endpoints.${id}`]?.before ?? id));
+  if (act.kind === "change") {
+    const updates = act.updates.filter(({ id }) => !isGone(id));
+    const gone = named(act.updates.flatMap(({ id }) => (isGone(id) ? id : [])));
+    return gone.length ? { left: updates.length ? { ...act, updates } : null, gone } : { left: act, gone };
+  }
+  if (act.kind === "delete") {
+    const ids = act.ids.filter((id) => !isGone(id));
+    const gone = named(act.ids.filter(isGone));
+    return gone.length ? { left: ids.length ? { ...act, ids } : null, gone } : { left: act, gone };
+  }
+  return { left: act, gone: [] };
+}
+
 /** Both want the same, for instance because the answer to this very act was lost on the way. */
 function agrees(act: Act, name: string, conflict: Conflict): boolean {
   const after = conflict.changed[name]?.after;

@@ -1,13 +1,13 @@
 // Numbers as people read them: short, of steady width, never "NaN".
 
-/** 12345 -> "12.3k". Three digits at most. */
+/** 12345 -> "12.3k", 12 -> "12". Three digits at most. */
 export function compact(value: number | null | undefined): string {
   if (value == null || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (size >= 999_950_000) return `${digits(value / 1e9)}G`;
   if (size >= 999_950) return `${digits(value / 1e6)}M`;
   if (size >= 999.5) return `${digits(value / 1e3)}k`;
-  return digits(value);
+  return Number.isInteger(value) ? String(value) : digits(value);
 }
 
 function digits(value: number): string {

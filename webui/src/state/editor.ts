@@ -4,7 +4,7 @@
 import { type AdminClient, ApiProblem } from "../api/client";
 import { type Link, LiveState } from "../api/live";
 import type { SessionView, State } from "../api/types";
-import { type Act, callOf, clashes, type Question, questionBefore, saying } from "../logic/acts";
+import { type Act, callOf, clashes, type Question, questionBefore, saying, withoutGone } from "../logic/acts";
 import { describeClash } from "../logic/clash";
 import { withNames } from "../logic/differences";
 import type { Place, Places } from "../logic/layout";
@@ -199,7 +199,8 @@ export class Editor {
       });
   }
 
-  private async save(act: Act, seen: number): Promise<Saved | null> {
+  private async save(wanted: Act, seen: number): Promise<Saved | null> {
+    let act = wanted;
     let revision = seen;
     for (;;) {
       try {
@@ -220,6 +221,11 @@ export class Editor {
         if (!error.conflict) throw error;
         const conflict = error.conflict;
         this.take(conflict.state);
+        const { left, gone } = withoutGone(act, conflict);
+        for (const name of gone)
+          this.toast({ tone: "plain", text: `${name} was deleted by another operator meanwhile.` });
+        if (!left) return null;
+        act = left;
         const both = clashes(act, conflict);
         if (both.length && !(await this.decide(act, both, error))) return null;
         if (!both.length) this.toast({ tone: "plain", text: "Merged with what another operator changed meanwhile." });
@@ -314,11 +320,15 @@ export class Editor {
 
   // -- layout: together, after a pause, the last one wins ---------------------------------------------------------------
 
-  /** Nodes were moved by the operator: saved soon, and undone like any act. */
-  move(after: Places): void {
-    const before = this.placesOf(Object.keys(after));
+  /** Nodes were moved by the operator: saved soon, and undone like any act. `before`: where the whole move began. */
+  move(after: Places, before: Places = this.placesOf(Object.keys(after))): void {
     this.place(after);
     this.remember({ kind: "layout", before, after });
+  }
+
+  /** A step of a move that `move` will end, or give up. */
+  drag(places: Places): void {
+    this.place(places);
   }
 
   private place(places: Places): void {
@@ -327,7 +337,8 @@ export class Editor {
     this.layoutTimer = setTimeout(() => void this.saveLayout(), LAYOUT_PAUSE_MILLISECONDS);
   }
 
-  private placesOf(ids: string[]): Places {
+  /** Where they are; without those that are not there. */
+  placesOf(ids: string[]): Places {
     const { incoming, endpoints, clients } = this.structure;
     const places: Places = { incoming };
     for (const each of endpoints) places[`endpoint-${each.id}`] = { x: each.pos_x, y: each.pos_y };

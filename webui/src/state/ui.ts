@@ -57,8 +57,8 @@ export interface UiState {
   preview: Act | null;
   /** The node a wire is being drawn from by clicks or keys. */
   wiringFrom: string | null;
-  /** The node that the arrow keys move. */
-  grabbed: string | null;
+  /** The node that the arrow keys move, and where it was. */
+  grabbed: { node: string; from: Place } | null;
   snap: boolean;
   filter: string;
   theme: Theme;
