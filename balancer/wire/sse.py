@@ -115,8 +115,15 @@ class BlockSplitter:
 
     @property
     def between_blocks(self) -> bool:
-        """Whether all that was fed came out, the last of it ending a block."""
-        return not self.pending and not self.oversize
+        """Whether all that was fed came out, the last of it ending a block; no byte order mark can follow."""
+        return self._begun and not self.pending and not self.oversize
+
+    def begin_without_mark(self) -> bool:
+        """Say, before anything is fed, that the stream has no byte order mark. False: too late, it has begun."""
+        if self._begun or self.pending:
+            return False
+        self._begun = True
+        return True
 
     def feed(self, chunk: bytes) -> list[tuple[Part, bytes]]:
         """The pieces that are complete now."""
@@ -212,18 +219,34 @@ class StreamMeter:
 
     def feed(self, chunk: bytes) -> bytes:
         """What to forward now; b"" while a block is held back."""
-        size = len(chunk)
-        self.answer_bytes += size
-        # find() throughout: `in` costs twice as much on bytes.
-        if self._plain and (chunk.find(b'"usage"') < 0 or _USAGE_OBJECT.search(chunk) is None):
-            if chunk.find(b"\n") == size - 2 and chunk.startswith(b"data: {") and chunk.find(b"\r") < 0:
-                if chunk[-1] == _LF:  # one event of one line, and so neither [DONE] nor one with a name
-                    self.events += 1
-                    return chunk
-            elif size <= _LONGEST_BLOCK_BYTES and chunk.endswith(_BLOCK_ENDS) and not _may_end(chunk):
-                self.events += _data_lines(chunk)
-                return chunk
-        return self._feed_pieces(chunk)
+        self.answer_bytes += len(chunk)
+        if not (self._plain or self._begins_plain(chunk)):
+            return self._feed_pieces(chunk)
+        usage_at = chunk.find(b'"usage"')  # find() throughout: `in` costs twice as much on bytes
+        report = _USAGE_OBJECT.search(chunk, usage_at) if usage_at >= 0 else None
+        if report is None:
+            return chunk if self._passes(chunk) else self._feed_pieces(chunk)
+        # The blocks in front of the one with the report pass as if they had come by themselves.
+        start = chunk.rfind(b"\n\n", 0, report.start()) + 2
+        if start < 2 or not self._passes(chunk[:start]):
+            return self._feed_pieces(chunk)
+        rest = self._feed_pieces(chunk[start:])
+        return chunk[:start] + rest if self._holds else chunk
+
+    def _begins_plain(self, chunk: bytes) -> bool:
+        """Whether the stream begins with this chunk and, as almost all do, at once with data."""
+        return self._rename is None and chunk.startswith(b"data:") and self._splitter.begin_without_mark()
+
+    def _passes(self, chunk: bytes) -> bool:
+        """Whether `chunk`, which begins between two blocks, is whole blocks to be counted and nothing else."""
+        if chunk.find(b"\n") == len(chunk) - 2 and chunk.startswith(b"data: {") and chunk.find(b"\r") < 0:
+            if chunk[-1] == _LF:  # one event of one line, and so neither [DONE] nor one with a name
+                self.events += 1
+                return True
+        elif len(chunk) <= _LONGEST_BLOCK_BYTES and chunk.endswith(_BLOCK_ENDS) and not _may_end(chunk):
+            self.events += _data_lines(chunk)
+            return True
+        return False
 
     def finish(self) -> bytes:
         """What was held back. For a regular end only: of a broken stream, an unfinished block is better lost."""
