@@ -206,7 +206,8 @@ class _Client:
             wall_clock=still,
         )
         config = uvicorn.Config(
-            ProxyEndpoint(gateway, OPERATIONS[_PATH]),
+            cast(Any, ProxyEndpoint(gateway, OPERATIONS[_PATH])),
+            interface="asgi3",
             log_config=None,
             access_log=False,
             date_header=False,

@@ -7,6 +7,7 @@ to another endpoint; after it, trouble is told in band and the connection is clo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
@@ -43,8 +44,8 @@ class ProxyEndpoint:
         self._gateway = gateway
         self._operation = operation
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _Turn(self._gateway, self._operation, scope, receive, send).run()
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        return _Turn(self._gateway, self._operation, scope, receive, send).run()
 
 
 class _Turn:
@@ -99,7 +100,10 @@ class _Turn:
         self._live_at = 0.0
 
     async def run(self) -> None:
-        """Serve the request; whatever happens, it is counted out and recorded once."""
+        """Serve the request; whatever happens, it is counted out and recorded once.
+
+        A mistake of ours is raised: the client has been told, the traceback is for the log.
+        """
         self._gateway.active += 1
         try:
             await self._serve_and_finish()
@@ -108,6 +112,10 @@ class _Turn:
         except asyncio.CancelledError:
             if not self._client_left():
                 raise
+        except Exception as mistake:
+            if not self._committed_at and not isinstance(mistake, BalancerError):
+                await self._tell(BalancerError())
+            raise
         finally:
             self._gateway.active -= 1
             if self._watch is not None:
