@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from balancer.app import Balancer, create_app
 from balancer.core.errors import BalancerError
-from balancer.proxy.endpoint import TRANSPORT_EXTENSION, ProxyEndpoint
+from balancer.proxy.endpoint import ANSWERING_EXTENSION, TRANSPORT_EXTENSION, ProxyEndpoint
 from balancer.proxy.transport import JoiningTransport
 from balancer.settings import Settings
 from balancer.wire.openai import error_body
@@ -41,6 +41,7 @@ logger = logging.getLogger("balancer")
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 _POLL_SECONDS = 0.05
+_GARBAGE_THRESHOLD = 10_000
 # After the grace time, what still runs is cancelled and gets this long to give back what it holds.
 _LAST_SECONDS = 1
 
@@ -50,18 +51,18 @@ class StartError(BalancerError):
 
 
 class TransportProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which also shows the application the client's transport: an answer that broke must be cut,
-    a client that takes nothing must be dropped, and a short answer leaves in one write, for which ASGI has no words.
+    """uvicorn's protocol, which also shows the application what ASGI has no words for: the client's transport, since
+    an answer that broke must be cut and a client that takes nothing dropped, and the request as it is answered.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Put a transport that can join writes between the protocol and the socket."""
         super().connection_made(cast(asyncio.Transport, JoiningTransport(cast(asyncio.Transport, transport))))
 
-    def on_message_begin(self) -> None:
-        """Put the transport into the scope."""
-        super().on_message_begin()
-        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
+    def on_headers_complete(self) -> None:
+        """Put the transport and the request into the scope. The task that looks at it has not begun yet."""
+        super().on_headers_complete()
+        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport, ANSWERING_EXTENSION: self.cycle}
         self.scope["extensions"] = extensions
 
     def send_400_response(self, msg: str) -> None:
@@ -188,7 +189,8 @@ def serve(settings: Settings, admin_token: str) -> None:
         # What is there now stays for good: there is no need to search it for garbage again and again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(10_000, 10, 10)
+        # Nor is there much to find later: requests are freed as soon as nobody refers to them.
+        gc.set_threshold(_GARBAGE_THRESHOLD)
         logger.info("listening on http://%s:%d", host, port)
 
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,7 +13,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from balancer.proxy.endpoint import TRANSPORT_EXTENSION, ProxyEndpoint
-from balancer.proxy.transport import JoiningTransport
+from balancer.proxy.transport import JoiningTransport, Outlet
 from balancer.wire.openai import OPERATIONS
 from tests.fakes import FakeServer
 from tests.running import CHAT_BODY, CHAT_PATH, RunningApp, RunningGateway, wired
@@ -72,6 +74,36 @@ def test_closing_comes_behind_what_is_held() -> None:
     transport.close()
     transport.let_go()
     assert noted.acts == [b"head, body", "closed"]
+
+
+@dataclass
+class _Flow:
+    write_paused: bool = False
+
+
+@dataclass
+class _Answering:
+    transport: Any
+    flow: _Flow
+    chunked_encoding: bool | None = True
+
+
+def test_an_outlet_writes_chunks_and_tells_of_room() -> None:
+    noted, flow = _Noted(SimpleNamespace(write=lambda data: None, is_closing=lambda: False)), _Flow()
+    outlet = Outlet(_Answering(joining(noted), flow))
+    assert outlet.write(b"data: x\n\n")
+    flow.write_paused = True
+    assert not outlet.write(b"y" * 16)
+    assert not outlet.has_room
+    flow.write_paused = False
+    assert outlet.has_room
+    assert noted.acts == [b"9\r\ndata: x\n\n\r\n", b"10\r\n" + b"y" * 16 + b"\r\n"]
+
+
+def test_an_outlet_writes_nothing_to_a_client_that_left() -> None:
+    noted = _Noted(SimpleNamespace(is_closing=lambda: True))
+    assert Outlet(_Answering(joining(noted), _Flow())).write(b"late")
+    assert noted.acts == []
 
 
 class _Protocol(HttpToolsProtocol):

@@ -19,7 +19,7 @@ from balancer.proxy.answers import answer_head, choose_meter, model_header
 from balancer.proxy.gateway import Gateway, error_class, send_error
 from balancer.proxy.headers import Headers, read_client_headers, upstream_headers
 from balancer.proxy.intake import route
-from balancer.proxy.transport import JoiningTransport
+from balancer.proxy.transport import JoiningTransport, Outlet
 from balancer.proxy.watch import ClientWatch
 from balancer.traffic import RequestRecord
 from balancer.upstream.http1 import UpstreamResponse
@@ -28,8 +28,10 @@ from balancer.wire.openai import Operation, ParsedBody, answer_for, error_event,
 from balancer.wire.sse import StreamMeter
 from balancer.wire.usage import final_usage
 
-# The key under which our server's protocol puts the client's transport into the scope's extensions.
+# Under these keys our server's protocol puts the client's transport and the request, as it keeps it itself, into the
+# scope's extensions.
 TRANSPORT_EXTENSION = "balancer.transport"
+ANSWERING_EXTENSION = "balancer.answering"
 
 # Live token counts of a running stream are passed on this often.
 _LIVE_SECONDS = 0.25
@@ -64,6 +66,7 @@ class _Turn:
         "_live_at",
         "_meter",
         "_operation",
+        "_outlet",
         "_parsed",
         "_prompt_bytes",
         "_read_at",
@@ -93,6 +96,7 @@ class _Turn:
         self._exchange: Exchange | None = None
         self._watch: ClientWatch | None = None
         self._meter: Meter | None = None
+        self._outlet: Outlet | None = None
         self._error: BalancerError | None = None
         self._status = 0
         self._unread = True
@@ -244,28 +248,37 @@ class _Turn:
                 transport.let_go()
 
     async def _relay_rest(self, response: UpstreamResponse, meter: Meter, ping_seconds: float | None) -> None:
-        send, watch, clock = self._send, self._watch, self._gateway.clock
-        assert watch is not None  # noqa: S101
+        self._outlet = outlet = self._find_outlet()
         while True:
-            chunk = await response.read(ping_seconds)
-            if response.complete:
-                break
-            if chunk:
-                body = meter.feed(chunk)
-                if not body:
-                    continue
-                if clock() >= self._live_at:
-                    self._count_live(meter)
-            elif meter.at_boundary:
-                body = _PING
-            else:
-                continue
-            watch.sends_begun += 1
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            watch.sends_done += 1
+            chunk = None
+            if outlet is None or not outlet.has_room or await response.relay(self._pass_on, ping_seconds):
+                chunk = await response.read(ping_seconds)
+                if response.complete:
+                    break
+            body = self._metered(meter, chunk) if chunk else _PING if meter.at_boundary else b""
+            if body:
+                await self._send_counted({"type": "http.response.body", "body": body, "more_body": True})
         # What was read last is the end of the answer, and leaves together with the end of the body.
         body = (meter.feed(chunk) if chunk else b"") + meter.finish()
         await self._send_counted({"type": "http.response.body", "body": body})
+
+    def _find_outlet(self) -> Outlet | None:
+        """The short way to the client, where the server offers one."""
+        answering = (self._scope.get("extensions") or {}).get(ANSWERING_EXTENSION)
+        return Outlet(answering) if answering is not None and answering.chunked_encoding else None
+
+    def _pass_on(self, chunk: bytes) -> bool:
+        """Take a chunk from the endpoint to the client, without the task; returns whether the client has room."""
+        meter, outlet = self._meter, self._outlet
+        assert meter is not None and outlet is not None  # noqa: S101
+        body = self._metered(meter, chunk)
+        return outlet.write(body) if body else True
+
+    def _metered(self, meter: Meter, chunk: bytes) -> bytes:
+        body = meter.feed(chunk)
+        if body and self._gateway.clock() >= self._live_at:
+            self._count_live(meter)
+        return body
 
     async def _send_counted(self, message: Message) -> None:
         """Send, so that the watch can see whether the client takes it."""

@@ -1,13 +1,14 @@
-"""The client's transport as the server's protocol sees it, able to join writes.
+"""What ASGI has no words for: writes that leave as one, and pieces of a stream that wake no task.
 
-A server writes the head of an answer and the beginning of its body apart. In one write they cost half the system calls
-and packets; ASGI has no words for that.
+A server writes the head of an answer and the beginning of its body apart; in one write they cost half the system calls
+and packets. And it takes each further piece from a task, which must be woken for it; that costs more than the piece.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 
 class JoiningTransport:
@@ -62,3 +63,39 @@ class JoiningTransport:
         """Close behind everything written, also what is kept."""
         self.let_go()
         self._close()
+
+
+class Flow(Protocol):
+    """How a server's protocol notes whether its transport has room."""
+
+    write_paused: bool
+
+
+class Answering(Protocol):
+    """A request as the server's protocol keeps it while it is answered."""
+
+    transport: asyncio.Transport
+    flow: Flow
+    chunked_encoding: bool | None
+
+
+class Outlet:
+    """Takes pieces of a body straight to the client. For answers in the chunked coding whose head was sent."""
+
+    __slots__ = ("_flow", "_is_closing", "_write")
+
+    def __init__(self, answering: Answering) -> None:
+        self._flow = answering.flow
+        self._is_closing = answering.transport.is_closing
+        self._write = answering.transport.write
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client takes what it is sent; otherwise the next message to the server will wait for it."""
+        return not self._flow.write_paused
+
+    def write(self, body: bytes) -> bool:
+        """Send a piece, which must not be empty; returns whether there is room for more. Who has left gets nothing."""
+        if not self._is_closing():
+            self._write(b"%x\r\n%b\r\n" % (len(body), body))
+        return not self._flow.write_paused
