@@ -237,18 +237,11 @@ class Traffic:
         usage, endpoint_id = record.usage, record.endpoint_id
         prompt = usage.prompt_tokens if usage else 0
         completion = usage.completion_tokens if usage else 0
-        for series in (self.total,) if endpoint_id is None else (self.total, self.series(endpoint_id)):
-            series.add(
-                now,
-                requests=1,
-                prompt_tokens=prompt,
-                completion_tokens=completion - counted_tokens,
-                ttfb_seconds=record.first_byte_seconds,
-            )
-        if failed:
-            self.total.add(now, failures=1)
+        fresh, first_byte = completion - counted_tokens, record.first_byte_seconds
+        self.total.add(now, 1, failed, prompt, fresh, first_byte)
         if endpoint_id is None:
             return
+        self.series(endpoint_id).add(now, 1, 0, prompt, fresh, first_byte)  # its failures were counted with attempts
         if usage is not None:
             self.tokens[endpoint_id, "prompt", usage.provenance] += prompt
             self.tokens[endpoint_id, "completion", usage.provenance] += completion

@@ -30,8 +30,9 @@ from balancer.core.pool import EndpointPool
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
+from balancer.proxy.headers import read_client_headers, upstream_headers
 from balancer.serve import TransportProtocol
-from balancer.traffic import Traffic
+from balancer.traffic import AttemptRecord, RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.http1 import Connection
 from balancer.wire.answers import JsonMeter
@@ -133,6 +134,25 @@ def _meter_stream(chunks: list[bytes]) -> Callable[[], None]:
 def _meter_chunk() -> Callable[[], None]:
     meter, chunk = StreamMeter(strip_usage=True), _events(backend.CHUNKED)[0]
     return lambda: cast(None, meter.feed(chunk))
+
+
+def _headers() -> list[tuple[bytes, bytes]]:
+    head = request_bytes(1, backend.JSON, _TOKEN, stream=False).partition(b"\r\n\r\n")[0]
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in head.split(b"\r\n")[1:])]
+
+
+def _record() -> Callable[[], None]:
+    traffic, client, usage = Traffic(still), ClientToken(1, "benchmark"), Usage(48, 40)
+    attempts = [AttemptRecord(1, "backend-1", 0.01, "success", "answered 200", False)]
+
+    def once() -> None:
+        record = RequestRecord(
+            1, _NOW, "req-1", "benchmark", "chat", "m", "m", 1, "backend-1", attempts, False, 200, 0.01, 0.01, 0.001,
+            usage, "",
+        )  # fmt: skip
+        traffic.request_finished(record, client, _NOW, error_class="", counted_tokens=0)
+
+    return once
 
 
 # -- whole requests ------------------------------------------------------------------------------------------------
@@ -258,6 +278,11 @@ def tasks(loop: asyncio.AbstractEventLoop) -> Iterator[Task]:
         yield Task(name, 200 if size < 100_000 else 20, _repeated(partial(parse, _body(size), operation)))
     for endpoints in (4, 64, 1000):
         yield Task(f"acquire and release, {endpoints:,} endpoints", 200, _repeated(_route(endpoints)))
+    headers = _headers()
+    yield Task("read the client's headers", 200, _repeated(partial(read_client_headers, headers)))
+    pass_on = partial(upstream_headers, headers, "req-1", identity=True)
+    yield Task("headers for the endpoint", 200, _repeated(pass_on))
+    yield Task("record a request", 200, _repeated(_record()))
     yield Task("meter a JSON answer", 200, _repeated(_meter_json()))
     yield Task("meter one event of a stream", 500, _repeated(_meter_chunk()))
     events = _events(backend.BURST)

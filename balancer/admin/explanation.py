@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import orjson
 from starlette.responses import Response
@@ -138,7 +138,7 @@ class ExplainOperations:
         )
         resolved, refusal = None, None
         try:
-            request = replace(request, model=self._resolved(request, now))
+            request = request._replace(model=self._resolved(request, now))
             resolved = request.model
             self._check_pin(asked.pin, pinned, request, now)
         except NoEndpoint as before_routing:

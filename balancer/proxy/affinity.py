@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from balancer.core.affinity import KeySource, key_of
 from balancer.core.endpoints import RouteRequest
@@ -30,4 +30,4 @@ class Affinity:
                 text = (parsed.user or "").encode("utf-8", "surrogatepass")
             case _:
                 text = prompt_head(body, operation, self.prompt_bytes)
-        return replace(request, affinity=key_of(text)) if text else request
+        return request._replace(affinity=key_of(text)) if text else request
