@@ -20,14 +20,12 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from balancer.app import Balancer, create_app
 from balancer.core.errors import BalancerError
-from balancer.proxy.endpoint import ANSWERING_EXTENSION, TRANSPORT_EXTENSION, ProxyEndpoint
-from balancer.proxy.transport import JoiningTransport
+from balancer.proxy.endpoint import ProxyEndpoint
+from balancer.proxy.transport import TransportProtocol
 from balancer.settings import Settings
-from balancer.wire.openai import error_body
 
 try:
     import uvloop
@@ -48,32 +46,6 @@ _LAST_SECONDS = 1
 
 class StartError(BalancerError):
     """The process cannot serve; the message says why and what to do."""
-
-
-class TransportProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which also shows the application what ASGI has no words for: the client's transport, since
-    an answer that broke must be cut and a client that takes nothing dropped, and the request as it is answered.
-    """
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Put a transport that can join writes between the protocol and the socket."""
-        super().connection_made(cast(asyncio.Transport, JoiningTransport(cast(asyncio.Transport, transport))))
-
-    def on_headers_complete(self) -> None:
-        """Put the transport and the request into the scope. The task that looks at it has not begun yet."""
-        super().on_headers_complete()
-        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport, ANSWERING_EXTENSION: self.cycle}
-        self.scope["extensions"] = extensions
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP in the envelope that clients of this port can read, and close."""
-        body = error_body("the request is not valid HTTP/1.1", error_type="invalid_request_error", code="bad_http")
-        head = (
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n" % len(body)
-        )
-        self.transport.write(head + body)
-        self.transport.close()
 
 
 class DrainingServer(uvicorn.Server):

@@ -31,7 +31,7 @@ from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
 from balancer.proxy.headers import read_client_headers, upstream_headers
-from balancer.serve import TransportProtocol
+from balancer.proxy.transport import TransportProtocol
 from balancer.traffic import AttemptRecord, RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.http1 import Connection

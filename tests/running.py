@@ -28,7 +28,7 @@ from balancer.core.state import EndpointState
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
-from balancer.serve import TransportProtocol
+from balancer.proxy.transport import TransportProtocol
 from balancer.traffic import RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.wire.openai import OPERATIONS

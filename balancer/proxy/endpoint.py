@@ -19,7 +19,7 @@ from balancer.proxy.answers import answer_head, choose_meter, model_header
 from balancer.proxy.gateway import Gateway, error_class, send_error
 from balancer.proxy.headers import Headers, read_client_headers, upstream_headers
 from balancer.proxy.intake import route
-from balancer.proxy.transport import JoiningTransport, Outlet
+from balancer.proxy.transport import Answering, answering_of
 from balancer.proxy.watch import ClientWatch
 from balancer.traffic import RequestRecord
 from balancer.upstream.http1 import UpstreamResponse
@@ -27,11 +27,6 @@ from balancer.wire.answers import Meter
 from balancer.wire.openai import Operation, ParsedBody, answer_for, error_event, parse
 from balancer.wire.sse import StreamMeter
 from balancer.wire.usage import final_usage
-
-# Under these keys our server's protocol puts the client's transport and the request, as it keeps it itself, into the
-# scope's extensions.
-TRANSPORT_EXTENSION = "balancer.transport"
-ANSWERING_EXTENSION = "balancer.answering"
 
 # Live token counts of a running stream are passed on this often.
 _LIVE_SECONDS = 0.25
@@ -55,6 +50,7 @@ class _Turn:
 
     __slots__ = (
         "_abandoned",
+        "_answering",
         "_arrived_at",
         "_client",
         "_committed_at",
@@ -66,7 +62,6 @@ class _Turn:
         "_live_at",
         "_meter",
         "_operation",
-        "_outlet",
         "_parsed",
         "_prompt_bytes",
         "_read_at",
@@ -85,6 +80,7 @@ class _Turn:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._answering: Answering | None = answering_of(scope)
         self._client = gateway.tokens.anonymous
         self._arrived_at = self._read_at = gateway.clock()
         self._committed_at = 0.0
@@ -96,7 +92,6 @@ class _Turn:
         self._exchange: Exchange | None = None
         self._watch: ClientWatch | None = None
         self._meter: Meter | None = None
-        self._outlet: Outlet | None = None
         self._error: BalancerError | None = None
         self._status = 0
         self._unread = True
@@ -204,7 +199,7 @@ class _Turn:
 
     def _transport(self) -> Any:
         """The client's transport where the server offers it; then broken answers can be cut as they must be."""
-        return (self._scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
+        return self._answering.transport if self._answering is not None else None
 
     # -- the way back ----------------------------------------------------------------------------------------------
 
@@ -235,23 +230,21 @@ class _Turn:
             await self._relay_rest(response, meter, ping_seconds)
 
     async def _begin_answer(self, status: int, head: Headers, body: bytes, *, more_body: bool) -> None:
-        """Send the head and what there is of the body: in one write where the server's transport can."""
-        transport = self._transport()
-        joins = isinstance(transport, JoiningTransport)
-        if joins:
-            transport.hold()
-        try:
-            await self._send_counted({"type": "http.response.start", "status": status, "headers": head})
-            await self._send_counted({"type": "http.response.body", "body": body, "more_body": more_body})
-        finally:
-            if joins:
-                transport.let_go()
+        """Send the head and what there is of the body: in one write where the server can."""
+        answering = self._answering
+        if answering is not None and answering.has_room:
+            answering.begin(status, head, body, more_body=more_body)
+            return
+        await self._send_counted({"type": "http.response.start", "status": status, "headers": head})
+        await self._send_counted({"type": "http.response.body", "body": body, "more_body": more_body})
 
     async def _relay_rest(self, response: UpstreamResponse, meter: Meter, ping_seconds: float | None) -> None:
-        self._outlet = outlet = self._find_outlet()
+        answering = self._answering
+        short_cut = answering if answering is not None and answering.chunked_encoding else None
         while True:
             chunk = None
-            if outlet is None or not outlet.has_room or await response.relay(self._pass_on, ping_seconds):
+            # Without a task, while the client takes what comes.
+            if short_cut is None or not short_cut.has_room or await response.relay(self._pass_on, ping_seconds):
                 chunk = await response.read(ping_seconds)
                 if response.complete:
                     break
@@ -260,19 +253,16 @@ class _Turn:
                 await self._send_counted({"type": "http.response.body", "body": body, "more_body": True})
         # What was read last is the end of the answer, and leaves together with the end of the body.
         body = (meter.feed(chunk) if chunk else b"") + meter.finish()
-        await self._send_counted({"type": "http.response.body", "body": body})
-
-    def _find_outlet(self) -> Outlet | None:
-        """The short way to the client, where the server offers one."""
-        answering = (self._scope.get("extensions") or {}).get(ANSWERING_EXTENSION)
-        return Outlet(answering) if answering is not None and answering.chunked_encoding else None
+        if short_cut is not None and short_cut.has_room:
+            short_cut.end(body)
+        else:
+            await self._send_counted({"type": "http.response.body", "body": body})
 
     def _pass_on(self, chunk: bytes) -> bool:
         """Take a chunk from the endpoint to the client, without the task; returns whether the client has room."""
-        meter, outlet = self._meter, self._outlet
-        assert meter is not None and outlet is not None  # noqa: S101
-        body = self._metered(meter, chunk)
-        return outlet.write(body) if body else True
+        meter, answering = self._meter, self._answering
+        assert meter is not None and answering is not None  # noqa: S101
+        return answering.write(self._metered(meter, chunk))
 
     def _metered(self, meter: Meter, chunk: bytes) -> bytes:
         body = meter.feed(chunk)
