@@ -168,6 +168,50 @@ async def test_who_has_left_gets_nothing() -> None:
     assert [act for noted in clients for act in noted.acts if act != "closed"] == []
 
 
+async def test_a_connection_is_closed_when_it_was_idle_for_so_long_and_not_before() -> None:
+    def answer(answering: Answering) -> None:
+        answering.begin(200, [(b"content-length", b"1")], b"x", more_body=False)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answering = answering_of(scope)
+        assert answering is not None
+        while (await receive())["more_body"]:
+            pass
+        answer(answering)
+
+    async with RunningApp(app, timeout_keep_alive=0.2) as running, raw_client(running.url) as client:
+        for _ in range(2):
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+            await asyncio.sleep(0.3)  # a request that arrives slowly is no silence
+            client.send(b"hi")
+            assert (await client.answer())[2] == b"x"
+        began_at = asyncio.get_running_loop().time()
+        assert await client.rest() == b""
+        assert asyncio.get_running_loop().time() - began_at > 0.1
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000])
+async def test_a_body_that_has_arrived_is_taken_at_once(size: int) -> None:
+    taken: list[bytes | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answering = answering_of(scope)
+        assert answering is not None
+        body, more = b"", True
+        while more and (whole := answering.take_body()) is None:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        taken.append(whole if more else body)
+        answering.begin(200, [(b"content-length", b"0")], b"", more_body=False)
+        taken.append(None if (await receive())["type"] == "http.disconnect" else b"more")
+
+    async with RunningApp(app) as running, raw_client(running.url) as client:
+        for _ in range(2):
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+            assert (await client.answer())[0] == 200
+    assert taken == [b"x" * size, None] * 2
+
+
 # -- answers of the data plane ---------------------------------------------------------------------------------------
 
 

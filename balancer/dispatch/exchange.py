@@ -275,6 +275,9 @@ class Exchange:
         error = None
         if self.is_event_stream:
             error = await self._hold_first_event(response)
+        elif response.complete:  # it came with its head, as short answers do
+            self.held.append(response.take())
+            self.complete = True
         elif self._operation.metered:
             await self._hold_body()
         else:

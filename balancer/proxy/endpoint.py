@@ -32,6 +32,7 @@ from balancer.wire.usage import final_usage
 _LIVE_SECONDS = 0.25
 _CLIENT_LEFT = 499
 _PING = b": ping\n\n"
+_FIRST_ATTEMPT = ((b"x-attempts", b"1"), (b"x-failover-count", b"0"))
 
 
 class ProxyEndpoint:
@@ -182,6 +183,11 @@ class _Turn:
         limit = self._gateway.max_body_bytes
         if declared is not None and declared > limit:
             raise _too_large(limit)
+        if self._answering is not None and (whole := self._answering.take_body()) is not None:
+            self._unread = False
+            if len(whole) > limit:
+                raise _too_large(limit)
+            return whole
         parts: list[bytes] = []
         size = 0
         while self._unread:
@@ -279,11 +285,10 @@ class _Turn:
         watch.sends_done += 1
 
     def _own_headers(self, attempts: int) -> Headers:
-        return [
-            (b"x-request-id", self._request_id.encode()),
-            (b"x-attempts", b"%d" % attempts),
-            (b"x-failover-count", b"%d" % max(0, attempts - 1)),
-        ]
+        request_id = (b"x-request-id", self._request_id.encode())
+        if attempts == 1:
+            return [request_id, *_FIRST_ATTEMPT]
+        return [request_id, (b"x-attempts", b"%d" % attempts), (b"x-failover-count", b"%d" % max(0, attempts - 1))]
 
     async def _tell(self, error: BalancerError) -> None:
         """Say what went wrong: as an answer, or, behind a committed one, in band and by closing."""

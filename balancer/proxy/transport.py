@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from balancer.wire.openai import error_body
 
 _EXTENSION = "balancer.answering"
+_CLOCK_STEP_SECONDS = 0.001  # loops round timers to this
 
 
 class Answering(RequestResponseCycle):
@@ -32,6 +33,18 @@ class Answering(RequestResponseCycle):
     def has_room(self) -> bool:
         """Whether the client takes what it is sent."""
         return not self.flow.write_paused
+
+    def take_body(self) -> bytes | None:
+        """The whole body of the request if it has arrived, with nothing left for `receive` but the client's leaving.
+
+        None: ask `receive`.
+        """
+        if self.more_body or self.disconnected or self.waiting_for_100_continue:
+            return None
+        self.flow.resume_reading()
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        return body
 
     def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, more_body: bool) -> None:
         """Send the head and what there is of the body in one write.
@@ -95,6 +108,8 @@ def answering_of(scope: Scope) -> Answering | None:
 class TransportProtocol(HttpToolsProtocol):
     """uvicorn's protocol, whose requests are `Answering`. Neither WebSockets nor a limit of connections."""
 
+    _idle_since: float | None = None  # by the loop's clock; None while a request runs or arrives
+
     def on_headers_complete(self) -> None:
         """Begin to serve a request, or let it wait behind the one that is being answered."""
         parser, scope = self.parser, self.scope
@@ -128,6 +143,47 @@ class TransportProtocol(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((answering, self.app))
+
+    # The timer of an idle connection: one that is set while none is, and looks when it fires whether it is idle and
+    # since when. To set and cancel one for each request would cost as much as its framing.
+
+    def on_response_complete(self) -> None:
+        """Go on to the request that waits behind, or be idle."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            answering, app = self.pipeline.pop()
+            self._start_asgi_task(answering, app)
+            return
+        self._idle_since = now = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_at(now + self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone; so is the timer."""
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that was idle for too long."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None or self.transport.is_closing():
+            return  # the end of the request that runs sets the timer again
+        due = self._idle_since + self.timeout_keep_alive
+        if due - self.loop.time() > _CLOCK_STEP_SECONDS:
+            self._look_at(due)
+        else:
+            self.transport.close()
+
+    def _look_at(self, when: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_at(when, self.timeout_keep_alive_handler)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP in the envelope that clients of this port can read, and close."""

@@ -82,6 +82,12 @@ class UpstreamResponse:
             raise connection.error
         return None
 
+    def take(self) -> bytes:
+        """What of the body has arrived since the last call; after a failure, what had arrived before it."""
+        if self._connection is None:
+            raise RuntimeError("take() after close()")
+        return self._connection.take()
+
     async def relay(self, sink: Callable[[bytes], bool], wake_after_seconds: float | None = None) -> bool:
         """Hand what arrives to `sink` at once, without waking the caller, for as long as it says that there is room.
 
