@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check demo bench clean
+.PHONY: run test check demo bench bench-quick clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,8 +28,13 @@ check: $(VENV)/.installed-dev  ## style, types and layers
 demo: $(VENV)/.installed  ## a balancer with four fake backends and a light load
 	$(BIN)/python scripts/demo.py
 
-bench: $(VENV)/.installed-dev  ## CPU per request and per stream of the proxy process
+bench: $(VENV)/.installed-dev  ## CPU per request, stream and event, beside other proxies (about eight minutes)
+	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.proxy
+
+bench-quick: $(VENV)/.installed-dev  ## the same in short: one round, the most telling loads
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.proxy --quick
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,6 @@ import asyncio
 import gc
 import json
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -49,10 +48,10 @@ still: Callable[[], float] = partial(float, _NOW)
 
 
 class Task(NamedTuple):
-    """`run(count)` does it so often; `count` is how often it is measured."""
+    """`run(times)` does it so often; `times` is how often it is measured."""
 
     name: str
-    count: int
+    times: int
     run: Callable[[int], None]
 
 
@@ -312,12 +311,12 @@ def main() -> None:
         gc.collect()
         gc.freeze()
         mark()
-        task.run(task.count)
+        task.run(task.times)
         mark()
-        done.append((task.name, task.count))
+        done.append((task.name, task.times))
     loop.close()
     arguments.file.write_text(json.dumps(done))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
