@@ -19,7 +19,7 @@ from benchmarks.processes import Program, StartFailed, free_port
 
 HOME = Path(__file__).parent / ".peers"
 # Versions that were measured; others may want to be started in another way.
-_PACKAGES = {"routers": ("vllm-router==0.1.17", "sglang-router==0.3.2"), "litellm": ("litellm[proxy]==1.109.1",)}
+_PACKAGES = {"routers": ("vllm-router==0.1.17", "sglang-router==0.3.2"), "litellm": ("litellm[proxy]==1.106.*",)}
 _INSTALL_SECONDS = 900.0
 _START_SECONDS = 90.0
 _NGINX_CONNECTIONS = 1024
