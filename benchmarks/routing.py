@@ -74,7 +74,7 @@ class Simulation:
         self._pool = EndpointPool(strategy=strategy, cooldown_seconds=_COOLDOWN_SECONDS, rng=Random(seed))
         self._pool.apply(_endpoint(number, _CAP if crowded else 0) for number in range(endpoints))
         self._requests = requests
-        self._clients = 0 if crowded else max(32, 2 * endpoints)
+        self._clients = 0 if crowded else min(max(32, 2 * endpoints), 1 + requests // 10)
         self._rate = _CROWDED * _capacity(endpoints) if crowded else 0.0
         self._now = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -250,6 +250,8 @@ def share_error(strategy: str, figures: Figures) -> float | None:
     if STRATEGIES[strategy].share is None or not STRATEGIES[strategy].in_tokens:
         return None
     total = sum(figures.tokens.values())
+    if not total:
+        return None
     quotas = sum(_CLASSES[eid % 4][0] for eid in figures.tokens)
     errors = []
     for kind in range(min(4, len(figures.tokens))):
