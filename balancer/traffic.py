@@ -186,14 +186,15 @@ class Traffic:
             self.first_byte.observe(record.first_byte_seconds)
         if error_class:
             self.errors[error_class] += 1
-        for attempt in record.attempts:
-            self.attempts[attempt.endpoint_id, attempt.outcome] += 1
-            self.last_attempts[attempt.endpoint_id, attempt.outcome] = record.at
-            if attempt.panic:
-                self.panics[attempt.endpoint_id] += 1
-            self.changed_endpoints.add(attempt.endpoint_id)
-            if attempt.outcome in _BLAMED:
-                self.series(attempt.endpoint_id).add(now, failures=1)
+        for endpoint_id, _, _, outcome, _, panic in record.attempts:
+            key = (endpoint_id, outcome)
+            self.attempts[key] += 1
+            self.last_attempts[key] = record.at
+            if panic:
+                self.panics[endpoint_id] += 1
+            self.changed_endpoints.add(endpoint_id)
+            if outcome in _BLAMED:
+                self.series(endpoint_id).add(now, failures=1)
         self._count_client(client, record, now)
         self._count_series(record, now, counted_tokens)
         self._count_model(record)

@@ -137,7 +137,9 @@ class Breaker:
 
     def succeeded(self, ticket: Ticket) -> None:
         """The exchange ended well."""
-        if self.counts(self.answered(ticket)):
+        if self.state is not CLOSED:
+            ticket = self.answered(ticket)
+        if ticket.era == self._era:
             self.failures = 0
 
     def failed(self, ticket: Ticket, now: float) -> None:

@@ -122,7 +122,8 @@ class Lease:
         self._judge(outcome, now, credentials=credentials)
         if self._breaker is state.breaker:
             state.last_error = error or state.last_error
-            self._throttle(outcome, retry_after_seconds, now)
+            if outcome is Outcome.REJECTED or retry_after_seconds is not None:
+                self._throttle(outcome, retry_after_seconds, now)
         self._settle(usage)
         if blamed:
             for notice in _troubles(state, now):
@@ -157,16 +158,16 @@ class Lease:
         if outcome is Outcome.REJECTED and not (retry_after_seconds and retry_after_seconds > 0):
             # "Now" would make the endpoint that refuses fastest the least loaded one.
             retry_after_seconds = _DEFAULT_RETRY_AFTER_SECONDS
-        if retry_after_seconds is not None:
-            wait = min(max(retry_after_seconds, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
-            state = self._place.state
-            state.throttled_until = max(state.throttled_until, now + wait)
+        wait = min(max(retry_after_seconds or 0.0, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
+        state = self._place.state
+        state.throttled_until = max(state.throttled_until, now + wait)
 
     def _settle(self, usage: Usage | None) -> None:
         """Exchange the charged estimate for what was really used; without usage the estimate stands."""
         if usage is not None:
-            self._place.learn(usage.total_tokens)
-            self._charge(usage.total_tokens)
+            tokens = usage.total_tokens
+            self._place.learn(tokens)
+            self._charge(tokens)
 
     def _charge(self, tokens: float) -> None:
         """Correct the virtual time to `tokens` in all, unless it is another epoch's or was not charged in tokens."""

@@ -6,7 +6,8 @@ An `Exchange` owns at most one lease and one upstream response at a time. `open`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
 from balancer.core.errors import (
@@ -203,22 +204,22 @@ class Exchange:
             and not self._parsed.asks_usage
             and dispatcher.usage_option.wanted(endpoint)
         )
-        await self._send_body(inject=self.usage_injected)
-        if not self.usage_injected or self.response is None:
+        self.response = await self._opening(inject=self.usage_injected)
+        if not self.usage_injected:
             return
         status = self.response.status
         if status in (400, 422) and await self._complains_of_usage():
             self.response.close()
             self.usage_injected = False
-            await self._send_body(inject=False)
+            self.response = await self._opening(inject=False)
             if self.response.status < 400:
                 dispatcher.usage_option.rejected(endpoint)
         elif status < 300:
             dispatcher.usage_option.accepted(endpoint)
 
-    async def _send_body(self, *, inject: bool) -> None:
-        dispatcher, endpoint = self._dispatcher, self.endpoint
-        asked = self._parsed.model
+    def _opening(self, *, inject: bool) -> Coroutine[Any, Any, UpstreamResponse]:
+        """The exchange with the endpoint, to be awaited: everything else about it is decided."""
+        dispatcher, asked = self._dispatcher, self._parsed.model
         body = self._body
         if inject or self.upstream_model != asked:
             body = rewrite(
@@ -233,7 +234,7 @@ class Exchange:
         self.response = None
         if not self.first_sent_at:
             self.first_sent_at = dispatcher.clock()
-        self.response = await dispatcher.connections.open(endpoint, self.path, self._headers, body)
+        return dispatcher.connections.open(self.endpoint, self.path, self._headers, body)
 
     async def _complains_of_usage(self) -> bool:
         """Whether a 400 may be about the field we added: it says so, or the endpoint never accepted it before."""
