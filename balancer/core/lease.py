@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from balancer.core.breaker import CLOSED, OPEN
-from balancer.core.endpoints import Endpoint, Outcome, Usage
+from balancer.core.endpoints import FAILED, REJECTED, SUCCESS, Endpoint, Outcome, Usage
 from balancer.core.lane import Lane, Place
 from balancer.core.notices import Notice
 from balancer.core.state import EndpointState
@@ -108,11 +108,11 @@ class Lease:
         """
         if self.released:
             return
-        if outcome is Outcome.SUCCESS:
+        if outcome is SUCCESS:
             self.committed(now)
         self.released = True
         state = self._place.state
-        blamed = outcome is Outcome.FAILED or outcome is Outcome.REJECTED
+        blamed = outcome is FAILED or outcome is REJECTED
         troubles = _troubles(state, now) if blamed else ()
         state.clear = False
         state.inflight -= 1
@@ -122,7 +122,7 @@ class Lease:
         self._judge(outcome, now, credentials=credentials)
         if self._breaker is state.breaker:
             state.last_error = error or state.last_error
-            if outcome is Outcome.REJECTED or retry_after_seconds is not None:
+            if outcome is REJECTED or retry_after_seconds is not None:
                 self._throttle(outcome, retry_after_seconds, now)
         self._settle(usage)
         if blamed:
@@ -134,8 +134,9 @@ class Lease:
     def _count(self, outcome: Outcome, usage: Usage | None, now: float) -> None:
         state = self._place.state
         state.total_requests += 1
-        state.total_failures += outcome in (Outcome.FAILED, Outcome.REJECTED)
-        if outcome is Outcome.SUCCESS:
+        if outcome is FAILED or outcome is REJECTED:
+            state.total_failures += 1
+        elif outcome is SUCCESS:
             state.total_success += 1
             state.latency_sum_seconds += now - self.acquired_at
         if usage is not None:
@@ -144,7 +145,7 @@ class Lease:
 
     def _judge(self, outcome: Outcome, now: float, *, credentials: bool) -> None:
         breaker, ticket, state = self._breaker, self._ticket, self._place.state
-        if outcome is Outcome.FAILED:
+        if outcome is FAILED:
             if breaker is state.breaker:
                 state.credentials_refused = credentials or (state.credentials_refused and not breaker.counts(ticket))
                 state.penalise_latency(0.0 if self._committed else now - self.acquired_at, now)
@@ -155,7 +156,7 @@ class Lease:
             breaker.no_verdict(ticket)
 
     def _throttle(self, outcome: Outcome, retry_after_seconds: float | None, now: float) -> None:
-        if outcome is Outcome.REJECTED and not (retry_after_seconds and retry_after_seconds > 0):
+        if outcome is REJECTED and not (retry_after_seconds and retry_after_seconds > 0):
             # "Now" would make the endpoint that refuses fastest the least loaded one.
             retry_after_seconds = _DEFAULT_RETRY_AFTER_SECONDS
         wait = min(max(retry_after_seconds or 0.0, 0.0), _LONGEST_RETRY_AFTER_SECONDS)

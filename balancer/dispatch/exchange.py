@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
+from balancer.core.endpoints import FAILED, NEUTRAL, REJECTED, Endpoint, Outcome, RouteRequest, Usage
 from balancer.core.errors import (
     AllBusy,
     CredentialsRefused,
@@ -257,7 +257,7 @@ class Exchange:
             if insufficient_quota(b"".join(self.held)):
                 verdict = CREDENTIALS
         self._verdict = verdict
-        self._struck = self._struck or (status == 500 and verdict.outcome is Outcome.FAILED)
+        self._struck = self._struck or (status == 500 and verdict.outcome is FAILED)
         self._note_wait(retry_after(response.headers, self._dispatcher.wall_clock()))
         return self._refusal_to_relay(status, verdict)
 
@@ -334,7 +334,7 @@ class Exchange:
         if lease is None:
             return
         now = self._dispatcher.clock()
-        trouble = outcome in (Outcome.FAILED, Outcome.REJECTED)
+        trouble = outcome is FAILED or outcome is REJECTED
         declined = response is not None and response.status == 404
         self.lease = self.response = None
         try:
@@ -376,9 +376,9 @@ class Exchange:
         if self.lease is None:
             return
         if abandoned:
-            self._end_attempt(Outcome.NEUTRAL, abandoned, usage)
+            self._end_attempt(NEUTRAL, abandoned, usage)
         elif broken is not None:
-            self._end_attempt(Outcome.FAILED, str(broken), usage)
+            self._end_attempt(FAILED, str(broken), usage)
         else:
             self._end_attempt(self._verdict.outcome, self._status_words(), usage)
 

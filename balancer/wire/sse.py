@@ -99,6 +99,9 @@ class Part(enum.Enum):
     REST = enum.auto()  # belongs to the piece before it
 
 
+_BLOCK, _OVERSIZE, _REST = Part
+
+
 class BlockSplitter:
     """Cuts a stream into blocks. The pieces and `pending`, joined, are always exactly what was fed.
 
@@ -134,8 +137,8 @@ class BlockSplitter:
         start = self._skip_to_block(pieces)
         position = max(position, start)
         while (gap := _BLANK_LINE.search(buffer, position)) is not None:
-            part = Part.OVERSIZE if gap.start() - start > _LONGEST_BLOCK_BYTES else Part.BLOCK
-            pieces.append((Part.REST if self.oversize else part, bytes(buffer[start : gap.end()])))
+            part = _OVERSIZE if gap.start() - start > _LONGEST_BLOCK_BYTES else _BLOCK
+            pieces.append((_REST if self.oversize else part, bytes(buffer[start : gap.end()])))
             self.oversize = False
             start = position = gap.end()
         del buffer[:start]
@@ -146,7 +149,7 @@ class BlockSplitter:
         """The last piece, where the stream ended without a blank line."""
         piece = bytes(self.pending)
         self.pending.clear()
-        return [(Part.REST if self.oversize else Part.BLOCK, piece)] if piece else []
+        return [(_REST if self.oversize else _BLOCK, piece)] if piece else []
 
     def _skip_to_block(self, pieces: list[tuple[Part, bytes]]) -> int:
         buffer, start = self.pending, 0
@@ -161,14 +164,14 @@ class BlockSplitter:
         line_ends = _LINE_ENDS.match(buffer, start)
         start = line_ends.end() if line_ends else start
         if start:
-            pieces.append((Part.REST, bytes(buffer[:start])))
+            pieces.append((_REST, bytes(buffer[:start])))
         return start
 
     def _spill(self, pieces: list[tuple[Part, bytes]]) -> None:
         """Let go of a block that is too long already. The last byte stays: it may begin the blank line."""
         buffer = self.pending
         if self.oversize or len(buffer) > _LONGEST_BLOCK_BYTES + 1:
-            pieces.append((Part.REST if self.oversize else Part.OVERSIZE, bytes(buffer[:-1])))
+            pieces.append((_REST if self.oversize else _OVERSIZE, bytes(buffer[:-1])))
             del buffer[:-1]
             self.oversize = True
 
@@ -262,10 +265,10 @@ class StreamMeter:
         return b"".join([self._take(part, piece) for part, piece in pieces])
 
     def _take(self, part: Part, piece: bytes) -> bytes:
-        if part is Part.REST:
+        if part is _REST:
             return b"" if self._dropped else piece
         self._dropped = False
-        if part is Part.OVERSIZE:
+        if part is _OVERSIZE:
             self.events += 1
             return piece
         self.events += _data_lines(piece)
