@@ -1,11 +1,22 @@
-# Two stages: the first builds a virtual environment, the second carries nothing but it and Python.
+# Three stages: the first builds the editor, the second a virtual environment with it; the third carries nothing but
+# that and Python.
+FROM node:22-slim AS webui
+WORKDIR /src/webui
+COPY webui/package.json webui/package-lock.json webui/.npmrc ./
+RUN npm ci
+COPY webui ./
+RUN npm run build
+
 FROM python:3.12-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/venv
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
+COPY scripts/webui.py scripts/webui.py
 COPY balancer balancer
 COPY load_tester load_tester
 COPY migrations migrations
+# Without the sources beside it, the built editor is taken as it is.
+COPY --from=webui /src/webui/dist webui/dist
 RUN /opt/venv/bin/pip install --no-cache-dir .
 
 FROM python:3.12-slim

@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is skipped is told with its reason; pictures of what failed stay in build/browser.
+BROWSER_OPTIONS := -rs --output build/browser --screenshot only-on-failure
 
-.PHONY: run test check demo bench bench-quick clean
+.PHONY: run test test-browser check demo bench bench-quick webui clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,17 +17,25 @@ $(VENV)/.installed-dev: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@ $(VENV)/.installed
 
-run: $(VENV)/.installed  ## start the balancer on 127.0.0.1:8090
+webui: $(VENV)/.installed  ## build the editor, if its sources have changed
+	@$(BIN)/python scripts/webui.py --install-node build
+
+run: $(VENV)/.installed webui  ## start the balancer on 127.0.0.1:8090
 	$(BIN)/python -m balancer serve
 
-test: $(VENV)/.installed-dev  ## checks and all tests
+test: $(VENV)/.installed-dev webui  ## checks and all tests
 	scripts/check
 	$(BIN)/python -m pytest
+	$(BIN)/python scripts/webui.py --install-node test
+	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS)
+
+test-browser: $(VENV)/.installed-dev webui  ## only the tests that drive a browser
+	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS)
 
 check: $(VENV)/.installed-dev  ## style, types and layers
 	scripts/check
 
-demo: $(VENV)/.installed  ## a balancer with four fake backends and a light load
+demo: $(VENV)/.installed webui  ## a balancer with four fake backends and a light load
 	$(BIN)/python scripts/demo.py
 
 bench: $(VENV)/.installed-dev  ## CPU per request, stream and event, beside other proxies (about eight minutes)
@@ -37,4 +47,4 @@ bench-quick: $(VENV)/.installed-dev  ## the same in short: one round, the most t
 	$(BIN)/python -m benchmarks.proxy --quick
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) dist build webui/dist webui/node_modules .mypy_cache .ruff_cache .pytest_cache

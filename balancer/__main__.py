@@ -12,7 +12,7 @@ from pathlib import Path
 from balancer import __version__, commands
 from balancer.core.errors import BalancerError
 from balancer.logs import configure
-from balancer.serve import serve
+from balancer.server import serve
 from balancer.setting_texts import help_text, read_env_file
 from balancer.settings import Settings, SettingsError, load_settings
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:
-        settings = load_settings({**read_env_file(Path(".env")), **os.environ})
+        settings = load_settings(os.environ, read_env_file(Path(".env")))
     except SettingsError as error:
         for problem in error.problems:
             sys.stderr.write(f"llm-balancer: {problem}\n")

@@ -4,11 +4,13 @@ but those who start it.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,7 +20,10 @@ from starlette.routing import BaseRoute, Route
 
 from balancer import __version__
 from balancer.admin.api import AdminApi
+from balancer.admin.bundle import MANIFEST, Bundle, BundleError, read_bundle
 from balancer.admin.configuration import LiveConfiguration
+from balancer.admin.explanation import Admission
+from balancer.admin.pages import AdminPages
 from balancer.admin.tokens import live_token
 from balancer.auth import AdminAuth, ClientTokens
 from balancer.core.affinity import KeySource
@@ -36,6 +41,7 @@ from balancer.proxy.affinity import Affinity
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
 from balancer.proxy.models import ModelsEndpoint
+from balancer.setting_texts import overview
 from balancer.settings import Settings
 from balancer.status import Status
 from balancer.store import ConfigurationStore, Database, TokenStore, UsageStore, UsageWriter
@@ -44,6 +50,8 @@ from balancer.upstream.connections import Connections
 from balancer.upstream.control import ControlClient
 from balancer.usage_feed import UsageFeed
 from balancer.wire.openai import OPERATIONS, answer_for, error_body
+
+logger = logging.getLogger("balancer")
 
 
 class Balancer:
@@ -135,9 +143,15 @@ class Balancer:
             clock=time.monotonic,
             wall_clock=time.time,
             version=__version__,
-            auto=self.gateway.auto,
-            affinity=self.gateway.affinity.source,
+            admission=Admission(
+                self.gateway.auto,
+                self.gateway.affinity.source,
+                self.gateway.stored_responses,
+                self.gateway.max_body_bytes,
+                draining=lambda: self.gateway.draining,
+            ),
             default_timeout_seconds=self.settings.default_timeout_seconds,
+            settings=overview(self.settings),
         )
         self._look_after_endpoints(configuration)
         return self.admin.routes()
@@ -179,7 +193,7 @@ class Balancer:
             await self.database.close()
 
     def routes(self) -> list[BaseRoute]:
-        """The routes that need no database: data plane and status. The hot ones come first."""
+        """The routes that need no database: data plane, status, admin pages. The hot ones come first."""
         pool, traffic, budget = self.pool, self.traffic, self.dispatcher.budget
         models = ModelsEndpoint(self.gateway, self.control, self.health)
         proxies = {path: ProxyEndpoint(self.gateway, operation) for path, operation in OPERATIONS.items()}
@@ -217,6 +231,7 @@ class Balancer:
             Route("/v1/{pool_name}/chat/completions", proxies["/v1/chat/completions"], methods=["POST"]),
             Route("/v1/{pool_name}/models", models.all, methods=["GET"]),
             *status.routes(),
+            *AdminPages(_find_bundle(), __version__).routes(),
         ]
 
     async def _restore_tokens(self, token_store: TokenStore) -> None:
@@ -247,6 +262,18 @@ def create_app(settings: Settings, admin_token: str, *, environ: Mapping[str, st
     )
     app.state.balancer = balancer
     return app
+
+
+def _find_bundle() -> Bundle | None:
+    """The built editor: in the package, or in the checkout it was built in. Without it all else works."""
+    package = Path(__file__).parent
+    for directory in (package / "_webui", package.parent / "webui" / "dist"):
+        if (directory / MANIFEST).is_file():
+            try:
+                return read_bundle(directory)
+            except BundleError as error:
+                logger.error("no editor at /admin: %s", error)
+    return None
 
 
 def _auto_model(settings: Settings) -> AutoModel:

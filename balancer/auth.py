@@ -79,6 +79,7 @@ class ClientToken:
     completion_tokens: int = 0
     last_used_at: float | None = None
     rate: Rate = field(default_factory=Rate, repr=False)
+    token_rate: Rate = field(default_factory=Rate, repr=False)
 
 
 class ClientTokens:
@@ -314,8 +315,8 @@ def _session_cookies(header: bytes) -> Iterator[bytes]:
             yield value.strip(b'"')
 
 
-def ensure_admin_token(path: Path) -> tuple[str, bool]:
-    """The generated admin token kept in `path`, and whether it was made just now.
+def ensure_admin_token(path: Path, setting: str = "LB_ADMIN_TOKEN") -> tuple[str, bool]:
+    """The generated token kept in `path`, and whether it was made just now. `setting` would name one instead.
 
     The file appears whole and with mode 0600 or not at all, so that starts at the same moment agree on one token.
     Raises AdminTokenUnavailable.
@@ -323,23 +324,23 @@ def ensure_admin_token(path: Path) -> tuple[str, bool]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
-            return _read_admin_token(path), False
+            return _read_admin_token(path, setting), False
         created = _create_admin_token(path)
-        return _read_admin_token(path), created
+        return _read_admin_token(path, setting), created
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise AdminTokenUnavailable(
-            f"no admin token: {path} cannot be read or created ({reason}); set LB_ADMIN_TOKEN"
+            f"no admin token: {path} cannot be read or created ({reason}); set {setting}"
         ) from error
 
 
-def _read_admin_token(path: Path) -> str:
+def _read_admin_token(path: Path, setting: str) -> str:
     try:
         token = path.read_text("ascii").strip()
     except UnicodeDecodeError:
         token = ""
     if not is_token(token):
-        raise AdminTokenUnavailable(f"{path} holds no usable admin token: delete it or set LB_ADMIN_TOKEN")
+        raise AdminTokenUnavailable(f"{path} holds no usable admin token: delete it or set {setting}")
     return token
 
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def config_export(settings: Settings, chosen: argparse.Namespace) -> int:
 def config_import(settings: Settings, chosen: argparse.Namespace) -> int:
     """Take over a configuration as one revision, or nothing of it. Endpoints are matched by name; none is deleted."""
     document = _read_document(chosen.file)
-    created, updated = asyncio.run(_import(settings, document))
+    created, updated = asyncio.run(import_configuration(settings, document))
     sys.stdout.write(f"{created} endpoints created, {updated} updated\n")
     sys.stdout.write("a balancer that is running on this database takes it over when it is restarted\n")
     return 0
@@ -102,7 +103,11 @@ async def _load(settings: Settings) -> Configuration:
         await database.close()
 
 
-async def _import(settings: Settings, document: dict[str, Any]) -> tuple[int, int]:
+async def import_configuration(settings: Settings, document: Mapping[str, Any]) -> tuple[int, int]:
+    """Take over `routing_mode` and `endpoints`; returns how many of these were created and updated.
+
+    Raises CommandError, InvalidEndpoint or StoreError, and then nothing has changed.
+    """
     database = await Database.open(settings.database_url)
     try:
         store = ConfigurationStore(database, initial_routing_mode=settings.routing_strategy)

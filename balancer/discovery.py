@@ -84,7 +84,7 @@ class Discovery:
         self._most_at_once = most_at_once
         self._urls: set[str] = set()  # base URLs of all endpoints there ever were in this process
         self._taken: set[object] = set()  # the places they stand for
-        self._trouble: dict[Address, str] = {}  # what was logged last about those that could not be created
+        self._trouble: dict[Address, str] = {}  # what was logged last about those that are none
         self._turn = asyncio.Lock()  # names and places on the canvas depend on those who came before
         self._task: asyncio.Task[None] | None = None
 
@@ -123,6 +123,8 @@ class Discovery:
             if answer.ok:
                 async with self._turn:
                     await self._add(address, answer.reason)
+            else:
+                self._tell(logging.INFO, address, f"nothing to add at {address.name}: {answer.reason}")
 
     def _is_taken(self, address: Address) -> bool:
         """Whether an endpoint stands there, or did in this process."""
@@ -138,13 +140,17 @@ class Discovery:
         try:
             await self._create(CreateEndpoint(self._fields(address)))
         except BalancerError as error:
-            if self._trouble.get(address) != str(error):
-                self._trouble[address] = str(error)
-                logger.warning("found %s, but could not add it: %s", address.name, error)
+            self._tell(logging.WARNING, address, f"found {address.name}, but could not add it: {error}")
             return
         self._taken.add(self._named[address])
         self._trouble.pop(address, None)
         logger.info("found %s: %s", address.name, reason)
+
+    def _tell(self, level: int, address: Address, words: str) -> None:
+        """Log what is new about an address; it is asked again and again."""
+        if self._trouble.get(address) != words:
+            self._trouble[address] = words
+            logger.log(level, "%s", words)
 
     def _fields(self, address: Address) -> dict[str, object]:
         x, y = _FIRST_POSITION

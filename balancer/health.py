@@ -25,8 +25,9 @@ logger = logging.getLogger("balancer.health")
 MOST_AT_ONCE = 32
 # A miss on a model asks an endpoint again at most this often, whatever clients send.
 REFRESH_SECONDS = 10.0
-# What comes due within this is begun together, so that a large fleet does not wake the process for each.
-_GRAIN_SECONDS = 0.02
+# What comes due within this is begun together, so that a large fleet does not wake the process for each; short, so that
+# requests find gaps between the probes of a large fleet.
+_GRAIN_SECONDS = 0.005
 
 
 class Listed(NamedTuple):
@@ -146,14 +147,12 @@ class Health:
         None: nothing is waiting, or nothing more may begin until a probe ends. `start` calls this by itself.
         """
         now = self._clock()
-        waiting = sorted((each for each in self._watches.values() if each.task is None), key=lambda each: each.due_at)
-        for watch in waiting:
+        waiting = [watch for watch in self._watches.values() if watch.task is None]
+        for watch in sorted((watch for watch in waiting if watch.due_at <= now), key=lambda watch: watch.due_at):
             if len(self._tasks) >= self._most_at_once:
                 return None
-            if watch.due_at > now:
-                return watch.due_at - now
             self._begin(watch)
-        return None
+        return min((watch.due_at - now for watch in waiting if watch.due_at > now), default=None)
 
     # -- following the configuration -------------------------------------------------------------------------------
 

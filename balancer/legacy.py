@@ -17,12 +17,13 @@ from balancer.auth import Admin, AdminAuth, ClientTokens
 from balancer.core.endpoints import Outcome, RouteRequest
 from balancer.core.errors import ModelNotFound, Unauthorized
 from balancer.core.model_names import AutoModel
-from balancer.core.pool import EndpointPool, Reason
+from balancer.core.nodes import node_of
+from balancer.core.pool import EndpointPool
+from balancer.core.reasons import Reason, describe, wait_seconds
 from balancer.core.retries import RetryBudget
 from balancer.core.state import EndpointState
 from balancer.store import iso_time
 from balancer.traffic import Traffic
-from balancer.wire.nodes import node_of
 from balancer.wire.openai import answer_for
 
 _ANYTHING = RouteRequest(None)
@@ -166,11 +167,11 @@ class LegacyInterfaces:
     def _standing(self, state: EndpointState, reason: Reason | None, now: float) -> dict[str, Any]:
         if reason is None:
             return {"eligible": True, "reason": None, "reason_text": None, "wait_seconds": None}
-        wait = self._pool.wait_seconds(state, reason, now)
+        wait = wait_seconds(state, reason, now)
         return {
             "eligible": False,
             "reason": str(reason),
-            "reason_text": self._pool.describe(state, reason, now),
+            "reason_text": describe(state, reason, now),
             "wait_seconds": None if wait is None else round(wait, 1),
         }
 

@@ -13,10 +13,10 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from balancer.core.nodes import node_of
 from balancer.core.pool import EndpointPool
 from balancer.core.state import EndpointState
 from balancer.traffic import LEGACY_BUCKETS, Histogram, ModelTimes, Traffic
-from balancer.wire.nodes import node_of
 
 _BOUNDS = (*(f"{bound:g}" for bound in LEGACY_BUCKETS), "+Inf")
 

@@ -13,7 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from balancer.core.endpoints import RouteRequest
-from balancer.core.pool import EndpointPool, Reason
+from balancer.core.pool import EndpointPool
+from balancer.core.reasons import Reason
 from balancer.core.retries import RetryBudget
 from balancer.core.state import EndpointState
 from balancer.traffic import Histogram, Traffic

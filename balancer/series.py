@@ -181,20 +181,20 @@ class Series:
 
 
 class Rate:
-    """Requests per second over the last 60 seconds, in about half a kilobyte."""
+    """Something counted per second over the last 60 seconds, in about half a kilobyte."""
 
     __slots__ = ("_counts", "_newest", "_until")
 
     def __init__(self) -> None:
-        self._counts = array("q", bytes(8 * _RATE_SLOTS))
+        self._counts = array("d", bytes(8 * _RATE_SLOTS))  # no count is too large for it
         self._newest = _LONG_AGO
         self._until = -math.inf
 
-    def add(self, now: float, requests: int = 1) -> None:
+    def add(self, now: float, count: int = 1) -> None:
         """Count into the second of `now`."""
         if now >= self._until:
             self._begin(math.floor(now))
-        self._counts[self._newest % _RATE_SLOTS] += requests
+        self._counts[self._newest % _RATE_SLOTS] += count
 
     def per_second(self, now: float) -> float:
         """The average over the 60 seconds before `now`, unrounded; windowed as in `Series.rates`."""

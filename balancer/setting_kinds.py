@@ -41,13 +41,18 @@ class BadEntry(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a setting's text becomes its value: `parse` raises ValueError unless it is what `expected` says."""
+    """How a setting's text becomes its value: `parse` raises ValueError unless it is what `expected` says.
+
+    `unit` and `choices` are for whoever shows it; empty where there are none.
+    """
 
     expected: str
     parse: Callable[[str], Any]
+    unit: str = ""
+    choices: tuple[str, ...] = ()
 
 
-def whole(low: int, high: int) -> Kind:
+def whole(low: int, high: int, unit: str = "") -> Kind:
     """A whole number in that range."""
 
     def parse(text: str) -> int:
@@ -55,7 +60,7 @@ def whole(low: int, high: int) -> Kind:
             raise ValueError
         return int(_in_range(text, low, high))
 
-    return Kind(f"a whole number from {low} to {high}", parse)
+    return Kind(f"a whole number from {low} to {high}", parse, unit)
 
 
 def seconds(low: float, high: float, *, or_off: bool = False) -> Kind:
@@ -64,7 +69,7 @@ def seconds(low: float, high: float, *, or_off: bool = False) -> Kind:
     def parse(text: str) -> float:
         return 0.0 if or_off and float(text) == 0 else _in_range(text, low, high)
 
-    return Kind(f"{'0 (off) or ' if or_off else ''}a number of seconds from {low:g} to {high:g}", parse)
+    return Kind(f"{'0 (off) or ' if or_off else ''}a number of seconds from {low:g} to {high:g}", parse, "seconds")
 
 
 def choice(*names: str) -> Kind:
@@ -76,7 +81,7 @@ def choice(*names: str) -> Kind:
             raise ValueError
         return folded[text.lower()]
 
-    return Kind("one of " + ", ".join(names), parse)
+    return Kind("one of " + ", ".join(names), parse, choices=names)
 
 
 def items(text: str) -> list[str]:
@@ -187,9 +192,9 @@ def _limits(text: str) -> tuple[tuple[Address, int], ...]:
 
 _PORT = whole(1, 65535)
 MAX_CONCURRENT = whole(0, 10_000)
-SWITCH = Kind("true or false", _switch)
+SWITCH = Kind("true or false", _switch, choices=("true", "false"))
 LOAD_FACTOR = Kind("a number from 1 to 100", lambda text: _in_range(text, 1, 100))
-PERCENT = Kind("a number from 0 to 100", lambda text: _in_range(text, 0, 100))
+PERCENT = Kind("a number from 0 to 100", lambda text: _in_range(text, 0, 100), "percent")
 HOST = Kind("an IP address or a host name, without a port", _host)
 NETWORKS = Kind("IP addresses or networks such as 10.0.0.0/8, separated by commas", _networks)
 ADMIN_TOKEN = Kind("visible ASCII characters without spaces", _admin_token)

@@ -6,14 +6,12 @@ from the same fields. Imported by the composition root only.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
+from types import MappingProxyType
 
 from balancer.core.affinity import KeySource
-from balancer.core.errors import BalancerError
 from balancer.core.strategies import ALIASES, STRATEGIES, resolve_strategy
 from balancer.setting_kinds import (
     ADDRESSES,
@@ -32,53 +30,15 @@ from balancer.setting_kinds import (
     PORTS,
     SWITCH,
     Address,
-    BadEntry,
     Kind,
     choice,
     seconds,
     whole,
 )
+from balancer.setting_table import Setting, SettingsError, read_table, table_of, unknown
+from balancer.setting_table import setting as _setting
 
-
-class SettingsError(BalancerError):
-    """Settings that cannot be used: `problems` has one line for each, free of secrets."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One line of the table. `default` is text as an operator would write it; `aliases` are older names still read."""
-
-    name: str
-    group: str
-    kind: Kind
-    default: str
-    help: str
-    aliases: tuple[str, ...] = ()
-    secret: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The name and its aliases."""
-        return (self.name, *self.aliases)
-
-
-def _setting(
-    name: str,
-    group: str,
-    kind: Kind,
-    default: str,
-    help_text: str,
-    *,
-    aliases: tuple[str, ...] = (),
-    secret: bool = False,
-) -> Any:
-    """A field of `Settings`; Any, because the attribute's annotation is its type."""
-    setting = Setting(name, group, kind, default, help_text, aliases, secret)
-    return field(default=kind.parse(default), repr=not secret, metadata={"setting": setting})
+__all__ = ["SETTINGS", "Setting", "Settings", "SettingsError", "load_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +47,8 @@ class Settings:
 
     `admin_token` is empty when none, or only the placeholder, was given: one must be generated then. `log_level` is
     in upper case, `log_format` in lower case. `unknown` has a line for each `LB_*` variable that is no setting.
+    `given` tells under which variable a setting was given, by the setting's name; `from_file` which of these variables
+    the file gave.
     """
 
     host: str = _setting(
@@ -154,14 +116,14 @@ class Settings:
     retention_days: int = _setting(
         "LB_RETENTION_DAYS",
         "Storage",
-        whole(1, 3650),
+        whole(1, 3650, "days"),
         "30",
         "Days for which usage per minute is kept.",
     )
     routing_strategy: str = _setting(
         "ROUTING_STRATEGY",
         "Routing",
-        Kind("one of " + ", ".join((*STRATEGIES, *ALIASES)), resolve_strategy),
+        Kind("one of " + ", ".join((*STRATEGIES, *ALIASES)), resolve_strategy, choices=tuple(STRATEGIES)),
         "percentage",
         "Routing mode at the first start; afterwards the mode chosen on the admin pages holds.",
     )
@@ -224,7 +186,7 @@ class Settings:
     affinity_prompt_bytes: int = _setting(
         "LB_AFFINITY_PROMPT_BYTES",
         "Routing",
-        whole(64, 1048576),
+        whole(64, 1048576, "bytes"),
         "2048",
         "How many bytes of the prompt count, from its beginning.",
     )
@@ -297,7 +259,7 @@ class Settings:
     max_body_bytes: int = _setting(
         "LB_MAX_BODY_BYTES",
         "Limits",
-        whole(1024, 2**30),
+        whole(1024, 2**30, "bytes"),
         "33554432",
         "Largest request body; longer ones are answered with 413.",
     )
@@ -424,6 +386,8 @@ class Settings:
         "Log lines for people (text) or one JSON object per line (json).",
     )
     unknown: tuple[str, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    from_file: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     @property
     def database_url(self) -> str:
@@ -431,57 +395,17 @@ class Settings:
         return self.database_url_override or f"sqlite+aiosqlite:///{self.db_path}"
 
 
-_ATTRIBUTES: Mapping[str, Setting] = {
-    item.name: item.metadata["setting"] for item in fields(Settings) if "setting" in item.metadata
-}
-SETTINGS: tuple[Setting, ...] = tuple(_ATTRIBUTES.values())
+ATTRIBUTES = table_of(Settings)
+SETTINGS: tuple[Setting, ...] = tuple(ATTRIBUTES.values())
 
 
-def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Settings from `environ`; empty values count as unset.
+def load_settings(environ: Mapping[str, str], file: Mapping[str, str] = MappingProxyType({})) -> Settings:
+    """Settings from `environ` and, where that lacks a variable, from `file`; empty values count as unset.
 
     Raises SettingsError with every problem found, not only the first.
     """
-    problems: list[str] = []
-    values: dict[str, Any] = {}
-    for attribute, setting in _ATTRIBUTES.items():
-        given = {name: text for name in setting.names if (text := environ.get(name, "").strip())}
-        parsed = _parse(setting, given, problems)
-        if any(value != next(iter(parsed.values())) for value in parsed.values()):
-            problems.append(_conflict(setting, given))
-        if parsed:
-            values[attribute] = next(iter(parsed.values()))
-    if problems:
-        raise SettingsError(tuple(problems))
-    return Settings(**values, unknown=tuple(_unknown(environ)))
-
-
-def _parse(setting: Setting, given: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    parsed: dict[str, Any] = {}
-    for name, text in given.items():
-        try:
-            parsed[name] = setting.kind.parse(text)
-        except BadEntry as bad:
-            problems.append(f"{name}, entry {_shown(setting, bad.entry)}: expected {setting.kind.expected}")
-        except ValueError:
-            problems.append(f"{name}={_shown(setting, text)}: expected {setting.kind.expected}")
-    return parsed
-
-
-def _conflict(setting: Setting, given: Mapping[str, str]) -> str:
-    pairs = " and ".join(f"{name}={_shown(setting, text)}" for name, text in given.items())
-    return f"{pairs}: names of one setting with different values; keep {setting.name}"
-
-
-def _shown(setting: Setting, text: str) -> str:
-    if setting.secret:
-        return "***"
-    return repr(text if len(text) <= 80 else text[:80] + "...")
-
-
-def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
-    known = [name for setting in SETTINGS for name in setting.names]
-    for name in sorted(environ):
-        if name.startswith("LB_") and name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-            yield f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "")
+    both = {**file, **environ}
+    values, variables = read_table(ATTRIBUTES, both)
+    from_file = frozenset(variables.values()) - environ.keys()
+    unheard = tuple(unknown("LB_", SETTINGS, both))
+    return Settings(**values, unknown=unheard, given=variables, from_file=from_file)

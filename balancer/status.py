@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from balancer.core.endpoints import RouteRequest
-from balancer.core.pool import EndpointPool, Reason
+from balancer.core.pool import EndpointPool
+from balancer.core.reasons import Reason
 from balancer.metrics import CONTENT_TYPE, render
 from balancer.traffic import Traffic
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from itertools import takewhile
+from statistics import median
 from typing import NamedTuple
 
 from balancer.auth import ClientToken
@@ -27,7 +29,9 @@ _BLAMED = frozenset({Outcome.FAILED.value, Outcome.REJECTED.value})
 
 
 class AttemptRecord(NamedTuple):
-    """One attempt of a request: where, how long, and what came of it in words."""
+    """One attempt of a request: where, how long, and what came of it in words. `passed_over`: whom it could not use
+    when it was begun, by name, and why.
+    """
 
     endpoint_id: int
     endpoint: str
@@ -35,6 +39,7 @@ class AttemptRecord(NamedTuple):
     outcome: str
     result: str
     panic: bool
+    passed_over: tuple[tuple[str, str], ...] = ()
 
 
 class RequestRecord(NamedTuple):
@@ -166,6 +171,12 @@ class Traffic:
         """Tokens and requests per second over the last minute."""
         return self.total.rates(now)
 
+    def median_first_byte_seconds(self, since: float) -> float | None:
+        """The median time to the first byte of the logged requests that ended after Unix time `since`, None without."""
+        recent = takewhile(lambda record: record.at >= since, reversed(self.log))
+        times = [record.first_byte_seconds for record in recent if record.first_byte_seconds is not None]
+        return median(times) if times else None
+
     def completion_passed(self, endpoint_id: int, now: float, tokens: int) -> None:
         """Count tokens of a running stream; the difference to the true number comes with `request_finished`."""
         self.total.add(now, completion_tokens=tokens)
@@ -186,7 +197,7 @@ class Traffic:
             self.first_byte.observe(record.first_byte_seconds)
         if error_class:
             self.errors[error_class] += 1
-        for endpoint_id, _, _, outcome, _, panic in record.attempts:
+        for endpoint_id, _, _, outcome, _, panic, *_ in record.attempts:
             key = (endpoint_id, outcome)
             self.attempts[key] += 1
             self.last_attempts[key] = record.at
@@ -228,6 +239,7 @@ class Traffic:
         if record.usage is not None:
             client.prompt_tokens += record.usage.prompt_tokens
             client.completion_tokens += record.usage.completion_tokens
+            client.token_rate.add(now, record.usage.total_tokens)
         if client.id is not None:
             self.changed_clients.add(client)
 

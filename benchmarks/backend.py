@@ -60,7 +60,10 @@ def _event(payload: bytes) -> bytes:
 
 def _stream_answer(model: str) -> list[bytes]:
     base = {"id": "chatcmpl-0123456789abcdef", "object": "chat.completion.chunk", "created": 1735689600, "model": model}
-    deltas = [{"index": 0, "delta": {"content": f" word{number}"}, "finish_reason": None} for number in range(CHUNKS)]
+    deltas = [
+        {"index": 0, "delta": {"content": f" word{number}"}, "finish_reason": "stop" if number == CHUNKS - 1 else None}
+        for number in range(CHUNKS)
+    ]
     events = [_event(json.dumps(base | {"choices": [delta]}).encode()) for delta in deltas]
     usage = _event(json.dumps(base | {"choices": [], "usage": _usage(CHUNKS)}).encode())
     return [_STREAM_HEAD + events[0], *events[1:], usage + _event(b"[DONE]") + b"0\r\n\r\n"]

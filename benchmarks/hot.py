@@ -29,12 +29,12 @@ from balancer.core.pool import EndpointPool
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
-from balancer.proxy.headers import read_client_headers, upstream_headers
 from balancer.proxy.transport import TransportProtocol
 from balancer.traffic import AttemptRecord, RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.http1 import Connection
 from balancer.wire.answers import JsonMeter
+from balancer.wire.headers import read_client_headers, upstream_headers
 from balancer.wire.openai import OPERATIONS, parse
 from balancer.wire.sse import StreamMeter
 from benchmarks import backend
@@ -142,7 +142,7 @@ def _headers() -> list[tuple[bytes, bytes]]:
 
 def _record() -> Callable[[], None]:
     traffic, client, usage = Traffic(still), ClientToken(1, "benchmark"), Usage(48, 40)
-    attempts = [AttemptRecord(1, "backend-1", 0.01, "success", "answered 200", False)]
+    attempts = [AttemptRecord(1, "backend-1", 0.01, "success", "answered 200", False, ())]
 
     def once() -> None:
         record = RequestRecord(

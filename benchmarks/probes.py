@@ -32,6 +32,7 @@ from benchmarks.report import conditions
 _CONNECTIONS = 32
 _SETTLE_SECONDS = 1.0
 _READY_SECONDS = 30.0
+_ANSWER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +94,33 @@ class FleetProgram(Program):
         return answer
 
 
+class _Tally:
+    """The latencies of so many requests, as they come in; `ended` when all have, or one has failed."""
+
+    def __init__(self, expected: int) -> None:
+        self.latencies: list[float] = []
+        self.failure = ""
+        self.ended = asyncio.Event()
+        self._expected = expected
+
+    def answered(self, latency_seconds: float) -> None:
+        self.latencies.append(latency_seconds)
+        if len(self.latencies) == self._expected:
+            self.ended.set()
+
+    def failed(self, failure: str) -> None:
+        self.failure = failure
+        self.ended.set()
+
+
 class _Client(asyncio.Protocol):
     """One connection that sends at given moments; a late answer makes the next one late, which counts as latency."""
 
-    def __init__(self, request: bytes, latencies: list[float]) -> None:
+    def __init__(self, request: bytes, tally: _Tally) -> None:
         self._request = request
-        self._latencies = latencies
+        self._tally = tally
         self._due: list[float] = []
         self._parser = httptools.HttpResponseParser(self)
-        self.failure = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -111,12 +130,12 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._due:
-            self.failure = "the connection was closed before the answer was complete"
+            self._tally.failed("the connection was closed before the answer was complete")
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() != 200:
-            self.failure = f"answered {self._parser.get_status_code()}"
-        self._latencies.append(time.perf_counter() - self._due.pop(0))
+            self._tally.failed(f"answered {self._parser.get_status_code()}")
+        self._tally.answered(time.perf_counter() - self._due.pop(0))
         if self._due:
             self._transport.write(self._request)
 
@@ -134,22 +153,24 @@ async def steady(port: int, per_second: float, seconds: float) -> list[float]:
     """Latencies of requests sent at a steady rate, sorted. Raises LoadError."""
     loop = asyncio.get_running_loop()
     request = request_bytes(port, backend.JSON, "none", stream=False)
-    latencies: list[float] = []
+    tally = _Tally(int(per_second * seconds))
     clients = [
-        (await loop.create_connection(lambda: _Client(request, latencies), "127.0.0.1", port))[1]
+        (await loop.create_connection(lambda: _Client(request, tally), "127.0.0.1", port))[1]
         for _ in range(_CONNECTIONS)
     ]
     began_at = loop.time()
     for number in range(int(per_second * seconds)):
         await asyncio.sleep(max(0.0, began_at + number / per_second - loop.time()))
         clients[number % len(clients)].ask()
-    await asyncio.sleep(0.5)
-    failure = next((client.failure for client in clients if client.failure), "")
+    try:
+        await asyncio.wait_for(tally.ended.wait(), _ANSWER_SECONDS)
+    except TimeoutError:
+        tally.failed(f"not every request was answered within {_ANSWER_SECONDS:g} s")
     for client in clients:
         client.close()
-    if failure or len(latencies) < int(per_second * seconds):
-        raise LoadError(failure or "not every request was answered")
-    return sorted(latencies[len(latencies) // 10 :])  # the first tenth is warm-up
+    if tally.failure:
+        raise LoadError(tally.failure)
+    return sorted(tally.latencies[len(tally.latencies) // 10 :])  # the first tenth is warm-up
 
 
 def measure(balancer: FleetProgram, arguments: argparse.Namespace) -> Window:
@@ -162,14 +183,17 @@ def measure(balancer: FleetProgram, arguments: argparse.Namespace) -> Window:
 
 
 def _row(name: str, windows: Sequence[Window], probes_per_second: float) -> str:
-    together = sorted(latency for window in windows for latency in window.latencies)
-    shares = [f"{1000 * together[int(len(together) * share)]:.2f}" for share in (0.5, 0.9, 0.99)]
-    p50s = [1000 * window.latencies[len(window.latencies) // 2] for window in windows]
-    p99s = [1000 * window.latencies[len(window.latencies) * 99 // 100] for window in windows]
+    spreads = [
+        _spread([1000 * window.latencies[int(len(window.latencies) * share)] for window in windows])
+        for share in (0.5, 0.9, 0.99)
+    ]
     idle = statistics.fmean(window.idle_cpu_seconds for window in windows)
     each_us = f"{1e6 * idle / probes_per_second:,.0f}" if probes_per_second else ""
-    medians = (f"{statistics.median(p50s):.2f}", f"{statistics.median(p99s):.2f}")
-    return "| " + " | ".join((name, *shares, *medians, f"{100 * idle:.1f} %", each_us)) + " |"
+    return "| " + " | ".join((name, *spreads, f"{100 * idle:.1f} %", each_us)) + " |"
+
+
+def _spread(figures: Sequence[float]) -> str:
+    return f"{statistics.median(figures):.2f} ({min(figures):.2f}..{max(figures):.2f})"
 
 
 def main() -> int:
@@ -195,12 +219,12 @@ def main() -> int:
         sys.stderr.write(f"\n{error}\n")
         return 1
     sys.stderr.write("\r\x1b[K")
-    print("| probes | p50 ms | p90 ms | p99 ms | median p50 | median p99 | CPU while idle | CPU µs a probe |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| probes | p50 ms | p90 ms | p99 ms | CPU while idle | CPU µs a probe |")
+    print("|---|---|---|---|---|---|")
     print(_row("none", windows[False], 0.0))
     name = f"{arguments.endpoints} endpoints every {arguments.interval:g} s"
     print(_row(name, windows[True], arguments.endpoints / arguments.interval))
-    print("\np50, p90 and p99 are of all requests of all rounds, the medians are those of the rounds.")
+    print("\nLatencies are medians of the rounds, with the lowest and the highest.")
     print(f"{arguments.rate:g} requests a second over {_CONNECTIONS} connections.")
     print(conditions(arguments.rounds, arguments.seconds))
     return 0
@@ -211,8 +235,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--endpoints", type=int, default=200, help="fake backends (default 200)")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between probes of each (default 1)")
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second (default 200)")
-    parser.add_argument("--rounds", type=int, default=10, help="times each case is measured (default 10)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement (default 4)")
+    parser.add_argument("--rounds", type=int, default=4, help="times each case is measured (default 4)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
     return parser
 
 

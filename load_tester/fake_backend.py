@@ -136,10 +136,14 @@ class FakeBackend:
                 return self._patch(request.body)
             case "GET", "/_fake/stats":
                 return _json(self.stats.to_json())
+            case "GET", "/_fake/timings":
+                return _json(list(self.stats.timings))
             case "POST", "/_fake/reset":
                 self._reset()
                 return _json(self._behaviour.to_json())
-        return error(404, "There are GET and PATCH /_fake/behaviour, GET /_fake/stats and POST /_fake/reset.")
+        return error(
+            404, "There are GET and PATCH /_fake/behaviour, GET /_fake/stats and /_fake/timings, and POST /_fake/reset."
+        )
 
     def _patch(self, body: bytes) -> Answer:
         try:

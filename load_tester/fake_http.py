@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Protocol, cast
@@ -18,7 +19,7 @@ import httptools
 
 from load_tester.fake_answers import Request
 from load_tester.fake_faults import Ending, Step
-from load_tester.fake_stats import Stats
+from load_tester.fake_stats import MAX_WRITES, Stats, Timing
 
 MAX_HEAD_BYTES = 2**20
 MAX_BODY_BYTES = 64 * 2**20
@@ -58,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[Request] = deque()
         self._script: Iterator[Step] | None = None
         self._counted = False
+        self._timing = Timing("", 0)
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = 0.0
         self.on_message_begin()
@@ -179,6 +181,8 @@ class Connection(asyncio.Protocol):
         self._counted = not request.path.startswith(CONTROL_PATH)
         if self._counted:
             self._stage.stats.count(request)
+            self._timing = Timing(request.headers.get("x-request-id", ""), time.perf_counter_ns())
+            self._stage.stats.timings.append(self._timing)
         self._due_at = self._loop.time()
         # Not idle from here on, should the answer itself be to close the port.
         self._script = iter(())
@@ -205,6 +209,8 @@ class Connection(asyncio.Protocol):
 
     def _perform(self, step: Step) -> None:
         if step.data:
+            if step.completion_tokens and self._counted and len(self._timing.written_ns) < MAX_WRITES:
+                self._timing.written_ns.append(time.perf_counter_ns())
             self._write(step.data)
         self._stage.stats.prompt_tokens += step.prompt_tokens
         self._stage.stats.completion_tokens += step.completion_tokens

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from load_tester.fake_answers import Request
 
 MAX_COUNTED_PATHS = 1_000
 SHOWN_BODY_BYTES = 65_536
+MAX_TIMINGS = 10_000
+MAX_WRITES = 512
+
+
+@dataclass(slots=True)
+class Timing:
+    """When one request was complete and when tokens were written, in nanoseconds of the system's monotonic clock.
+
+    `request_id` is the client's header of that name. Of longer answers, the first 512 writes.
+    """
+
+    request_id: str
+    received_ns: int
+    written_ns: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -27,6 +42,7 @@ class Stats:
     connections: int = 0
     disconnects: int = 0
     faults: int = 0
+    timings: deque[Timing] = field(default_factory=lambda: deque(maxlen=MAX_TIMINGS), repr=False)
     last_headers: dict[str, str] = field(default_factory=dict, repr=False)
     last_body: bytes = field(default=b"", repr=False)
 
@@ -49,6 +65,7 @@ class Stats:
         self.requests, self.last_headers, self.last_body = {}, {}, b""
         self.prompt_tokens = self.completion_tokens = self.disconnects = self.faults = 0
         self.max_inflight = self.inflight
+        self.timings.clear()
 
     def to_json(self) -> dict[str, object]:
         """All of it; the body as text, cut to 64 KB."""

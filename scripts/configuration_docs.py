@@ -1,4 +1,5 @@
-"""Writes `.env.example` and `docs/configuration.md` from the table in `balancer/settings.py`.
+"""Writes `.env.example` and `docs/configuration.md` from the tables in `balancer/settings.py` and
+`load_tester/settings.py`.
 
 python scripts/configuration_docs.py
 """
@@ -10,14 +11,19 @@ from itertools import groupby
 from pathlib import Path
 
 from balancer.core.strategies import ALIASES, STRATEGIES
-from balancer.settings import SETTINGS, Setting
+from balancer.settings import SETTINGS as BALANCER_SETTINGS
+from balancer.settings import Setting
+from load_tester.settings import SETTINGS as LOAD_TESTER_SETTINGS
+
+SETTINGS = (*BALANCER_SETTINGS, *LOAD_TESTER_SETTINGS)
 
 ROOT = Path(__file__).resolve().parent.parent
 
 INTRODUCTION = """\
 # Configuration
 
-<!-- Written by scripts/configuration_docs.py from balancer/settings.py: change it there. -->
+<!-- Written by scripts/configuration_docs.py from the tables in balancer/settings.py and
+load_tester/settings.py: change it there. -->
 
 Settings come from environment variables, or from a file named `.env` in the working directory with one `NAME=VALUE`
 on each line ([.env.example](../.env.example) is a start). Where both name a variable, the environment wins. Nothing
@@ -26,7 +32,7 @@ has to be set: every default works.
 * An empty value counts as unset.
 * A value that cannot be used stops the start. Every problem gets a line of its own, with the value given and what was
   expected; secrets are never shown. `llm-balancer check` looks without starting.
-* A variable whose name begins with `LB_` but is not listed here is reported in the log and has no effect.
+* A variable whose name begins with `LB_` or `LT_` but is not listed here is reported in the log and has no effect.
 
 Endpoints, their keys and limits are not settings: they live in the database and are edited at `/admin`.
 """
@@ -55,7 +61,8 @@ def env_example() -> str:
     """The text of `.env.example`: every setting, commented out, with its default."""
     blocks = [
         "# Copy to .env and remove the # before what you want to set. Values shown are the defaults.\n"
-        "# Written by scripts/configuration_docs.py from balancer/settings.py: change it there."
+        "# Written by scripts/configuration_docs.py from the tables in balancer/settings.py and "
+        "load_tester/settings.py:\n# change it there."
     ]
     for group, settings in groupby(SETTINGS, key=lambda setting: setting.group):
         blocks.append(f"# ---- {group} ----")

@@ -1,4 +1,4 @@
-"""`make demo`: a balancer with four fake backends of different speeds, wired, and a light load.
+"""`make demo`: a balancer with four fake backends of different speeds, wired, a spare one, and a light load.
 
 Everything lives in a temporary directory and is gone afterwards. Ctrl+C ends it.
 """
@@ -22,14 +22,17 @@ from load_tester.fake_behaviour import Behaviour
 
 ADMIN_TOKEN = "demo-admin-token"
 MODEL = "demo-model"
-# name, time to first token, time per token, token share, most requests at once
+# name, time to first token, time per token, token share, most requests at once, whether it is wired
 BACKENDS = (
-    ("gpu-1 · H100", 0.15, 0.010, 40, 16),
-    ("gpu-2 · H100", 0.20, 0.012, 30, 16),
-    ("gpu-3 · L40", 0.35, 0.030, 20, 8),
-    ("laptop", 0.80, 0.060, 10, 2),
+    ("gpu-1 · H100", 0.15, 0.010, 40, 16, True),
+    ("gpu-2 · H100", 0.20, 0.012, 30, 16, True),
+    ("gpu-3 · L40", 0.35, 0.030, 20, 8, True),
+    ("laptop", 0.80, 0.060, 10, 2, True),
+    ("spare · A100", 0.25, 0.015, 0, 8, False),
 )
-CLIENTS = 10
+# name of the client token, how many ask at once with it
+CLIENTS = (("team-search", 6), ("ci-agents", 3), ("notebooks", 1))
+ENDPOINTS_X, INCOMING_X, CLIENTS_X = 840, 340, 0
 
 
 async def main() -> int:
@@ -48,7 +51,8 @@ async def main() -> int:
                 return 1
             await _wire(client, backends)
             _introduce(url)
-            load = [asyncio.create_task(_client(client, random.Random(seed))) for seed in range(CLIENTS)]
+            names = [name for name, count in CLIENTS for _ in range(count)]
+            load = [asyncio.create_task(_client(client, each, random.Random(seed))) for seed, each in enumerate(names)]
             await _until_told(process, options.seconds)
             for task in load:
                 task.cancel()
@@ -65,7 +69,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _behaviour(place: int) -> Behaviour:
-    name, ttft, tpot, _, _ = BACKENDS[place]
+    name, ttft, tpot, *_ = BACKENDS[place]
     return Behaviour(
         name=name.encode("ascii", "ignore").decode().split()[0],
         models=(MODEL,),
@@ -109,26 +113,39 @@ async def _wire(client: httpx.AsyncClient, backends: list[FakeBackend]) -> None:
         {
             "name": name,
             "base_url": backend.base_url,
-            "connected": True,
+            "connected": wired,
             "token_quota_percent": share,
             "max_concurrent": most,
-            "pos_x": 760,
-            "pos_y": 60 + 160 * place,
+            "pos_x": ENDPOINTS_X,
+            "pos_y": 160 * place,
         }
-        for place, ((name, _, _, share, most), backend) in enumerate(zip(BACKENDS, backends, strict=True))
+        for place, ((name, _, _, share, most, wired), backend) in enumerate(zip(BACKENDS, backends, strict=True))
     ]
-    answer = await client.post("/admin/api/endpoints", json=endpoints, headers={"x-admin-token": ADMIN_TOKEN})
-    answer.raise_for_status()
+    await _ask(client, "POST", "/endpoints", endpoints)
+    await _ask(client, "PATCH", "/incoming-pos", {"x": INCOMING_X, "y": 340})
+    for place, (name, _) in enumerate(CLIENTS):
+        token = {"name": name, "token": _token(name), "pos_x": CLIENTS_X, "pos_y": 280 + 80 * place}
+        await _ask(client, "POST", "/tokens", token)
 
 
-async def _client(client: httpx.AsyncClient, rng: random.Random) -> None:
+async def _ask(client: httpx.AsyncClient, method: str, path: str, body: object) -> None:
+    headers = {"x-admin-token": ADMIN_TOKEN}
+    (await client.request(method, f"/admin/api{path}", json=body, headers=headers)).raise_for_status()
+
+
+def _token(name: str) -> str:
+    return f"demo-{name}"
+
+
+async def _client(client: httpx.AsyncClient, name: str, rng: random.Random) -> None:
     """Asks something, waits a little, asks again; half of the answers are streamed."""
+    headers = {"authorization": f"Bearer {_token(name)}"}
     while True:
         await asyncio.sleep(rng.expovariate(1.0))
         prompt = "token " * rng.randint(5, 200)
         body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "stream": rng.random() < 0.5}
         with contextlib.suppress(httpx.HTTPError):
-            await client.post("/v1/chat/completions", json=body)
+            await client.post("/v1/chat/completions", json=body, headers=headers)
 
 
 async def _until_told(process: asyncio.subprocess.Process, seconds: float) -> None:
@@ -146,10 +163,11 @@ async def _until_told(process: asyncio.subprocess.Process, seconds: float) -> No
 def _introduce(url: str) -> None:
     print(
         f"""
-  The balancer listens on {url}, with four fake backends wired and {CLIENTS} clients asking.
+  The balancer listens on {url}, with four fake backends wired, a spare one, and ten clients asking.
 
+  the editor:  {url}/admin, with the token {ADMIN_TOKEN}
   state:       curl -s {url}/admin/api/state -H 'X-Admin-Token: {ADMIN_TOKEN}' | python3 -m json.tool
-  a request:   curl -s {url}/v1/chat/completions \\
+  a request:   curl -s {url}/v1/chat/completions -H 'Authorization: Bearer {_token("notebooks")}' \\
                  --json '{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}]}}'
   metrics:     curl -s {url}/metrics
 

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 
 from balancer.admin.api import AdminApi
 from balancer.admin.configuration import LiveConfiguration
+from balancer.admin.explanation import Admission
 from balancer.admin.gate import PREFIX, Operation
 from balancer.admin.openapi import answers
 from balancer.auth import AdminAuth, ClientToken, ClientTokens
@@ -33,6 +34,7 @@ from balancer.traffic import AttemptRecord, RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.control import ControlClient
 from balancer.usage_feed import UsageFeed
+from balancer.wire.stored_responses import StoredResponses
 from tests.stand_in import StandIn
 from tests.store_parts import Clock, url_of
 
@@ -77,6 +79,8 @@ class AdminServer:
         self.control = ControlClient(network=StandIn(self._answer_models))
         rules = ProbeRules(interval_seconds=probe_seconds)
         self.health = Health(self.pool, self.control, rules, clock=self.clock, wall_clock=self.wall_clock)
+        self.stored_responses = StoredResponses()
+        self.draining = False
         self.api = AdminApi(
             pool=self.pool,
             traffic=self.traffic,
@@ -94,6 +98,9 @@ class AdminServer:
             version="1.2.3",
             default_timeout_seconds=90.0,
             snapshot_seconds=snapshot_seconds,
+            admission=Admission(
+                stored_responses=self.stored_responses, max_body_bytes=10_000, draining=lambda: self.draining
+            ),
         )
         self.app = Starlette(routes=self.api.routes())
         self.client = self._client(_BY_TOKEN)

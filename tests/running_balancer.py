@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from balancer.app import Balancer, create_app
-from balancer.serve import short_way
+from balancer.server import short_way
 from balancer.settings import Settings
 from tests.fakes import FakeServer
 from tests.running import DEADLINE_SECONDS, RunningApp

@@ -12,12 +12,7 @@ from balancer.admin.turns import Turns
 from balancer.core.endpoints import RouteRequest
 from balancer.store import ConfigurationStore, Database, DeleteEndpoint, RevisionConflict, StoreError, UpdateEndpoint
 from tests.admin_parts import AdminServer, admin_server
-from tests.store_parts import endpoint, make_database, url_of
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
+from tests.store_parts import endpoint, url_of
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from starlette.routing import Match, Route
 from balancer.admin.gate import PREFIX
 from balancer.admin.openapi import answers
 from tests.admin_parts import AdminServer, Json, admin_server, walk
-from tests.store_parts import make_database
 
 METHODS = ("get", "post", "patch", "delete", "put")
 # What the other tests and the editor rely on: as many paths as there are, each with its methods.
@@ -22,6 +21,7 @@ PATHS = {
     "/layout": {"patch"},
     "/endpoints": {"get", "post", "patch", "delete"},
     "/endpoints/{eid}": {"get", "patch", "delete"},
+    "/endpoints/{eid}/abort": {"post"},
     "/endpoints/{eid}/test": {"post"},
     "/endpoints/{eid}/probe": {"post"},
     "/test": {"post"},
@@ -36,13 +36,9 @@ PATHS = {
     "/tokens/{tid}": {"patch", "delete"},
     "/session": {"get", "post", "delete"},
     "/events": {"get"},
+    "/settings": {"get"},
     "/openapi.json": {"get"},
 }
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest.fixture

@@ -10,12 +10,7 @@ import pytest
 from balancer.core.endpoints import Outcome, RouteRequest
 from tests.admin_parts import KEY, OTHER_KEY, AdminServer, Json, admin_server
 from tests.fakes import FakeServer
-from tests.store_parts import make_database, sql
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
+from tests.store_parts import sql
 
 
 @pytest.fixture

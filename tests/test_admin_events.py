@@ -16,16 +16,10 @@ from balancer.admin.gate import PREFIX
 from balancer.auth import SESSION_SECONDS
 from tests.admin_parts import ADMIN_TOKEN, KEY, AdminServer, admin_server
 from tests.running import RunningApp, eventually
-from tests.store_parts import make_database
 
 BY_TOKEN = (b"x-admin-token", ADMIN_TOKEN.encode())
 # So long that no test sees a snapshot for the time alone.
 NEVER = 3600.0
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest.fixture

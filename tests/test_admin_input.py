@@ -11,15 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.admin_parts import KEY, AdminServer, admin_server
-from tests.store_parts import EVERY_FIELD, make_database
+from tests.store_parts import EVERY_FIELD
 
 BAD_TEXT = "line\r\nbreak"
 JSON_TYPE = {"content-type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

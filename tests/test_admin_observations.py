@@ -10,12 +10,7 @@ import pytest
 from balancer.core.endpoints import Outcome, Provenance, Usage
 from balancer.store import MinuteUsage, UsageBatch
 from tests.admin_parts import KEY, OTHER_KEY, AdminServer, admin_server
-from tests.store_parts import make_database
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
+from tests.running_balancer import RunningBalancer
 
 
 @pytest.fixture
@@ -51,6 +46,7 @@ class TestRequests:
                         "outcome": "success",
                         "result": "ok",
                         "panic": False,
+                        "passed_over": {},
                     }
                 ],
                 "streamed": False,
@@ -195,3 +191,11 @@ class TestConnectionTest:
         assert (found["ok"], found["verdict"], found["status"]) == (False, verdict, models_answer.status_code)
         assert found["reason"] and found["models"] == []
         assert (await admin.get("endpoints/1"))["eligible"] is True
+
+
+async def test_settings_are_shown_as_they_were_handed_in(tmp_path: Path) -> None:
+    async with RunningBalancer(tmp_path, max_retries=5, client_tokens=("a-client-token",)) as balancer:
+        shown = {each["name"]: each for each in await balancer.admin("GET", "/settings")}
+        assert (shown["LB_MAX_RETRIES"]["value"], shown["LB_MAX_RETRIES"]["default"]) == ("5", "2")
+        assert shown["LB_CLIENT_TOKENS"]["value"] == "***"
+        assert (await balancer.client.get("/admin/api/settings")).status_code == 401

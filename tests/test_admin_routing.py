@@ -9,12 +9,6 @@ from balancer.auth import token_digest
 from balancer.core.endpoints import Outcome, Provenance, RouteRequest, Usage
 from balancer.core.strategies import ALIASES, STRATEGIES
 from tests.admin_parts import KEY, OTHER_KEY, AdminServer, admin_server
-from tests.store_parts import make_database
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest.fixture
@@ -37,11 +31,13 @@ class TestState:
             "stats": {
                 "tokens_per_second": 0,
                 "requests_per_second": 0,
+                "ttfb_median_seconds": None,
                 "total_inflight": 0,
                 "inflight_per_endpoint": {},
             },
             "client_tokens": [],
             "environment_tokens": [],
+            "open_to_all": True,
             "retry_budget": {"limit": 3, "active_retries": 0, "active_requests": 0, "refused_total": 0},
             "queue": {"depth": 0, "size": 0},
             "overhead_median_seconds": None,
@@ -67,7 +63,19 @@ class TestState:
         assert (second["last_error"], second["eligible"]) == ("connection refused", True)
         assert state["stats"]["tokens_per_second"] == 16.7
         assert state["stats"]["requests_per_second"] == 0.1
+        assert state["stats"]["ttfb_median_seconds"] == 0.25
         assert state["overhead_median_seconds"] == 0.00025
+
+    async def test_the_median_is_of_the_last_minute(self, admin: AdminServer) -> None:
+        await admin.add("a", connected=True)
+        for _ in range(3):
+            admin.serve(1, Outcome.FAILED, error="reset")  # without a first byte
+        for seconds in (0.5, 0.1, 0.9):
+            admin.traffic.log.append(admin.serve(1)._replace(first_byte_seconds=seconds))
+        admin.wall_clock.now += 60
+        assert (await admin.get("state"))["stats"]["ttfb_median_seconds"] == 0.25
+        admin.wall_clock.now += 1
+        assert (await admin.get("state"))["stats"]["ttfb_median_seconds"] is None
 
     async def test_shares_of_the_last_minute_are_not_those_of_a_lifetime(self, admin: AdminServer) -> None:
         await admin.add("a", connected=True)

@@ -10,14 +10,9 @@ import pytest
 from balancer.auth import SESSION_SECONDS
 from balancer.core.endpoints import Usage
 from tests.admin_parts import ADMIN_TOKEN, AdminServer, admin_server
-from tests.store_parts import make_database, sql
+from tests.store_parts import sql
 
 TOKEN = "a-client-token-of-mine"
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
 
 
 @pytest.fixture
@@ -101,7 +96,10 @@ class TestClientTokens:
         shown = (await admin.get("tokens"))[0]
         assert (shown["total_requests"], shown["prompt_tokens_total"], shown["completion_tokens_total"]) == (6, 60, 120)
         assert (shown["requests_per_second"], shown["last_used_at"]) == (0.1, "2027-01-15T08:00:00.000Z")
+        assert shown["tokens_per_second"] == 3.0
         assert (await admin.get("state"))["client_tokens"] == [shown]
+        admin.clock.now += 61
+        assert (await admin.get("tokens"))[0]["tokens_per_second"] == 0
 
     async def test_a_store_that_fails_changes_nothing(self, admin: AdminServer, tmp_path: Path) -> None:
         await admin.client.post("tokens", json={"name": "a", "token": TOKEN})

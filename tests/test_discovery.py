@@ -190,6 +190,17 @@ async def test_who_lists_models_becomes_an_endpoint_and_nobody_else_is_asked(
     assert sorted(record.getMessage() for record in caplog.records) == [
         "found gpu-1:1234: reachable, lists 1 model",
         "found gpu-2:8000: reachable, lists 1 model",
+        "nothing to add at locked:80: a key is needed (401)",
+        "nothing to add at nobody:80: connection refused at nobody:80",
+        "nothing to add at web:80: answered HTML: is this the right base URL? it usually ends in /v1",
+    ]
+    caplog.clear()
+    found.serve("nobody:80")
+    found.backends.answers["web:80"] = httpx.Response(500)
+    await found.scan()
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "found nobody:80: reachable, lists 1 model",
+        "nothing to add at web:80: answered 500 to GET /models",
     ]
 
 

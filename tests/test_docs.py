@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from starlette.routing import Route
+
 from balancer.settings import SETTINGS
 from balancer.wire.openai import OPERATIONS
+from load_tester.app import caps_of, create_app
+from load_tester.settings import load_settings
 from tests.fakes import FakeServer
 from tests.running_balancer import RunningBalancer
 
@@ -50,6 +54,16 @@ async def test_api_page_lists_the_interfaces_of_older_systems(tmp_path: Path) ->
             (node,) = (await balancer.client.get("/v1/nodes")).json()["data"]
     table = section.partition("A node of")[2].partition("`/health`")[0]
     assert first_column(table) == node.keys()
+
+
+def test_the_load_testers_page_lists_every_call(tmp_path: Path) -> None:
+    settings = load_settings({"LT_DATA_DIR": str(tmp_path)})
+    app = create_app(settings, "", "0", caps=caps_of(settings), wall_clock=lambda: 0.0)
+    routes = [route for route in app.routes if isinstance(route, Route) and route.path not in ("/", "/api/{rest:path}")]
+    served = {f"{method} {route.path.replace(':int', '')}" for route in routes for method in route.methods or ()}
+    page = (ROOT / "docs/load-testing.md").read_text()
+    listed = re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) [^`?]+)", page, re.MULTILINE)
+    assert set(listed) == {each for each in served if not each.startswith("HEAD")}
 
 
 def test_links_lead_somewhere() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from balancer.core.endpoints import RouteRequest
 from balancer.core.errors import BrokenConnection, ConnectError, ModelNotFound, ProtocolError
-from balancer.core.pool import Reason
 from balancer.core.probes import HealthStatus
+from balancer.core.reasons import Reason, describe
 from balancer.health import Listed
 from balancer.upstream.control import MAX_BODY_BYTES
 from tests.health_parts import Ward, closed_wards, endpoint, place
@@ -84,7 +84,7 @@ async def test_a_list_without_end_is_given_up_and_not_kept(ward: Ward) -> None:
     ward.answer(httpx.Response(200, stream=body))
     assert await ward.probe(3) is DOWN
     assert body.read <= 3 * (MAX_BODY_BYTES + CHUNK_BYTES)
-    assert "more than 4 MB" in ward.pool.describe(ward.pool.states[1], Reason.UNHEALTHY, 0.0)
+    assert "more than 4 MB" in describe(ward.pool.states[1], Reason.UNHEALTHY, 0.0)
 
 
 async def test_one_that_is_silent_for_ever_ends_at_the_timeout(wards: list[Ward]) -> None:

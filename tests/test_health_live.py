@@ -80,6 +80,9 @@ async def test_each_bad_backend_is_told_apart_and_none_disturbs_a_request(tmp_pa
         await eventually(lambda: standing(balancer) == expected, "the right standing of all")
         for _ in range(5):
             assert (await balancer.chat()).headers["x-lb-endpoint"] == "good"
+        assert good.stats.requests.keys() == {"/v1/models", "/v1/chat/completions"}
+        assert good.stats.requests["/v1/chat/completions"] == 5, "no probe asks for tokens"
+        assert all(fake.stats.requests.keys() <= {"/v1/models"} for fake in (html, silent, broken, locked))
         shown = {each["name"]: each for each in (await balancer.state())["endpoints"]}
         reasons = {name: each["health"]["reason"] for name, each in shown.items()}
     words = {

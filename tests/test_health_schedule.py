@@ -55,6 +55,7 @@ async def test_no_more_than_so_many_are_under_way_and_the_longest_due_goes_first
     first = ward.backends.asked[:2]
     ward.backends.release(*first)
     await eventually(lambda: "2 probes" in repr(ward.health))
+    ward.clock.now += 100  # the two are due again, but the others have been due for longer
     assert ward.health.begin_due() is None
     await ward.begun(6)
     assert len(set(ward.backends.asked)) == 6, "those who were asked go behind those who were not"

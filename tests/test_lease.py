@@ -9,7 +9,8 @@ import pytest
 from balancer.core.breaker import CLOSED, HALF_OPEN, OPEN
 from balancer.core.endpoints import Endpoint, Outcome, Provenance, RouteRequest, Usage
 from balancer.core.errors import NoEndpoint
-from balancer.core.pool import EndpointPool, Reason
+from balancer.core.pool import EndpointPool
+from balancer.core.reasons import Reason
 from balancer.core.state import EndpointState
 
 CHAT = RouteRequest("chat")

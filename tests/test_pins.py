@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest
-from balancer.proxy.headers import visible
+from balancer.core.nodes import names_node, node_of
 from balancer.proxy.intake import take_node
-from balancer.wire.nodes import names_node, node_of
+from balancer.wire.headers import visible
 from load_tester.fake_behaviour import Behaviour
 from tests.fakes import FakeServer
 from tests.raw_server import RawRequest, RawServer, answer, says
@@ -243,6 +243,14 @@ async def test_endpoints_that_share_a_node_take_turns_and_the_eligible_one_is_ta
             message = refusal_of(await ask(gateway, node=node_at(fake)))
             assert "endpoint-1: unhealthy" in message and "endpoint-2: unhealthy" in message
             assert "endpoint-2" not in refusal_of(await ask(gateway, node=node_at(fake), endpoint="1"))
+
+
+async def test_auto_passes_over_one_of_a_node_whose_models_nobody_knows() -> None:
+    async with FakeServer(Behaviour(models=("b",))) as fake:
+        first, second = wired(fake.base_url, fake.base_url)
+        async with RunningGateway([first, replace(second, models=("b",))]) as gateway:
+            response = await ask(gateway, node=node_at(fake), model="auto")
+            assert (response.status_code, response.headers["x-selected-model"]) == (200, "b")
 
 
 # -- with other wishes -------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import pytest
 from balancer.core.breaker import CLOSED, OPEN
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
 from balancer.core.errors import AllBusy, ModelNotFound, NoEndpoint, NoneEligible
-from balancer.core.pool import EndpointPool, Reason
+from balancer.core.pool import EndpointPool
+from balancer.core.reasons import Reason, describe, wait_seconds
 
 CHAT = RouteRequest("chat", prompt_bytes=400)
 COOLDOWN = 20.0
@@ -119,10 +120,10 @@ def test_every_reason_and_its_refusal(
     assert type(refused) is error
     assert refused.model == "chat"
     assert list(refused.reasons) == ["e1"]
-    assert refused.reasons["e1"] == pool.describe(state, reason, 0.0)
+    assert refused.reasons["e1"] == describe(state, reason, 0.0)
     assert refused.reasons["e1"].startswith(str(reason))
     assert refused.retry_after == retry_after
-    assert pool.wait_seconds(state, reason, 0.0) == retry_after
+    assert wait_seconds(state, reason, 0.0) == retry_after
     assert "secret" not in f"{refused} {pool} {state} {refused.reasons}"
 
 
@@ -241,6 +242,15 @@ def test_one_that_was_tried_is_not_asked_again_and_says_why() -> None:
     assert refused.retry_after == 7.0
     assert refused.reasons["e1"] == "tried: answered 500"
     assert "answered 429" in refused.reasons["e2"]
+
+
+def test_no_more_than_twenty_are_noted_as_passed_over() -> None:
+    pool = pool_of(*(endpoint(eid) for eid in range(1, 32)))
+    for eid in range(1, 31):
+        pool.states[eid].healthy = False
+    lease = pool.acquire(CHAT, 0.0)
+    assert lease.endpoint.id == 31
+    assert lease.passed_over == tuple((f"e{eid}", Reason.UNHEALTHY) for eid in range(1, 21))
 
 
 # -- need --------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
 from balancer.core.errors import AllBusy, ModelNotFound, NoEndpoint, NoneEligible
 from balancer.core.lease import Lease
-from balancer.core.pool import EndpointPool, Reason
+from balancer.core.pool import EndpointPool
+from balancer.core.reasons import Reason, describe
 from balancer.core.state import EndpointState
 from balancer.core.strategies import ALIASES, STRATEGIES
 
@@ -90,6 +91,18 @@ class PoolWalk(RuleBasedStateMachine):
         if eid in self.pool.states:
             self.pool.states[eid].healthy = healthy
 
+    def check_passed_over(
+        self, lease: Lease, request: RouteRequest, reasons: dict[int, Reason | None], tried: set[int]
+    ) -> None:
+        momentary = GUESSES | {Reason.FULL, Reason.THROTTLED, Reason.CREDENTIALS}
+        others = {
+            eid: (self.pool.states[eid].endpoint.name, reason)
+            for eid, reason in reasons.items()
+            if reason in momentary and eid != lease.endpoint.id and request.pinned_to is None
+        }
+        untried = {other for eid, other in others.items() if eid not in tried}
+        assert untried <= set(lease.passed_over) <= set(others.values())
+
     @rule(seconds=st.sampled_from([0.01, 1.0, 2.5, 5.0, 20.0, 400.0]))
     def wait_a_while(self, seconds: float) -> None:
         self.now += seconds
@@ -127,6 +140,7 @@ class PoolWalk(RuleBasedStateMachine):
         assert lease.panic == (not eligible)
         assert chosen.id in (eligible or doubtful)
         assert pool.states[chosen.id].endpoint is chosen
+        self.check_passed_over(lease, request, reasons, tried)
         if pool.strategy.name == "percentage" and not lease.panic and not chosen.token_quota_percent:
             assert not any(pool.states[eid].endpoint.token_quota_percent for eid in eligible)
         self.hold(lease)
@@ -254,7 +268,7 @@ class PoolWalk(RuleBasedStateMachine):
         request: Any = RouteRequest("a")
         for state in self.pool.states.values():
             reason = self.pool.why_not(state, request, self.now)
-            assert reason is None or self.pool.describe(state, reason, self.now)
+            assert reason is None or describe(state, reason, self.now)
         assert repr(self.pool)
 
     def teardown(self) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from balancer.core.endpoints import Endpoint, RouteRequest
 from balancer.core.errors import NoneEligible
-from balancer.core.pool import EndpointPool, Reason
+from balancer.core.pool import EndpointPool
 from balancer.core.probes import Finding, HealthStatus, Probe, ProbeRules, Vitals
+from balancer.core.reasons import Reason, describe
 
 RULES = ProbeRules(interval_seconds=10.0, down_interval_seconds=2.0, rise=2, fall=3)
 ALIVE, FAILED, CREDENTIALS = Finding.ALIVE, Finding.FAILED, Finding.CREDENTIALS
@@ -108,7 +109,7 @@ def test_who_is_down_is_told_with_the_reason() -> None:
     state.vitals.take(Probe(FAILED, "connection refused at a:80", 1.0, 0.0), RULES, healthy=True)
     state.healthy = False
     assert pool.why_not(state, RouteRequest(None), 0.0) is Reason.UNHEALTHY
-    assert pool.describe(state, Reason.UNHEALTHY, 0.0) == "unhealthy: connection refused at a:80"
+    assert describe(state, Reason.UNHEALTHY, 0.0) == "unhealthy: connection refused at a:80"
     pool.states[2].healthy = False
     with pytest.raises(NoneEligible) as refused:
         pool.acquire(RouteRequest(None), 0.0, may_panic=False)

@@ -105,7 +105,7 @@ async def test_a_request_that_would_wait_is_told_so(tmp_path: Path) -> None:
         told = await balancer.admin("POST", "/explain", {"model": "fake-model"})
         assert (told["would"], told["status"]) == ("wait", 429)
         told = await balancer.admin("POST", "/explain", {"model": "fake-model", "tried": [99]})
-        assert told["would"] == "refuse"
+        assert told["would"] == "give_up"
         lease.release(Outcome.NEUTRAL, time.monotonic())
 
 

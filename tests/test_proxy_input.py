@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from balancer.proxy.gateway import StoredResponses
+from balancer.core.errors import InvalidRequest
+from balancer.wire.stored_responses import StoredResponses
 from load_tester.fake_behaviour import Behaviour
 from tests.fakes import BODIES, FakeServer
 from tests.raw_server import chunked
@@ -237,9 +238,11 @@ def test_conversations_are_forgotten_oldest_first() -> None:
     stored = StoredResponses(size=2)
     for number in range(3):
         stored.note(b'{"id": "resp-%d", "object": "response"}' % number, number)
-    assert [stored.get(f"resp-{number}") for number in range(3)] == [None, 1, 2]
+    assert [stored.keeper(f"resp-{number}") for number in (1, 2)] == [1, 2]
     stored.note(b'{"id": "msg-1", "object": "error"}', 9)
-    assert stored.get("msg-1") is None
+    for forgotten in ("resp-0", "msg-1"):
+        with pytest.raises(InvalidRequest, match=forgotten):
+            stored.keeper(forgotten)
 
 
 # -- what goes wrong here ---------------------------------------------------------------------------------------------

@@ -202,6 +202,24 @@ async def test_a_lease_granted_to_a_client_that_has_just_left_goes_to_the_next()
     await bench.close()
 
 
+async def test_whoever_came_first_is_first_whatever_model_it_wants() -> None:
+    bench = Bench()
+    lease: Lease | None = bench.acquire()
+    names = ["x", "y", "y", "x", "x", "y", "z", "x"]
+    tasks = [bench.ask(f"{model}{number}", RouteRequest(model)) for number, model in enumerate(names)]
+    await bench.settle()
+    assert bench.queue.depth == len(names)
+    tasks[3].cancel()
+    for task in (None, *tasks):
+        if task is tasks[3]:
+            continue
+        lease = lease if task is None else await task
+        assert lease is not None
+        lease.release(Outcome.SUCCESS, bench.now)
+    assert [name for name, _ in bench.got] == ["x0", "y1", "y2", "x4", "y5", "z6", "x7"]
+    await bench.close()
+
+
 async def test_a_newcomer_does_not_overtake_when_time_makes_room() -> None:
     bench = Bench()
     throttled = bench.acquire()

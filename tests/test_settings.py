@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.setting_texts import help_text, read_env_file
+from balancer.setting_texts import help_text, overview, read_env_file
 from balancer.settings import SETTINGS, Settings, SettingsError, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -238,6 +238,59 @@ def test_settings_are_frozen_and_their_repr_shows_no_secret() -> None:
     assert "s3cret" not in repr(settings)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.port = 1  # type: ignore[misc]  # what the test is about
+
+
+class TestOverview:
+    def test_it_tells_what_is_in_force_and_where_it_came_from(self) -> None:
+        environ = {"HTTP_PORT": "9000", "LB_MAX_RETRIES": "", "LB_LOG_LEVEL": "debug", "LB_COOLDOWN_SECONDS": "30.50"}
+        file = {"HTTP_PORT": "9001", "LB_MAX_RETRIES": "7", "LB_FAIL_THRESHOLD": "5", "LB_RETRY_ON_TIMEOUT": "off"}
+        shown = {each.name: each for each in overview(load_settings(environ, file))}
+        assert list(shown) == NAMES
+        found = {name: (each.value, each.source, each.variable) for name, each in shown.items() if each.variable}
+        assert found == {
+            "LB_PORT": ("9000", "environment", "HTTP_PORT"),
+            "LB_LOG_LEVEL": ("DEBUG", "environment", "LB_LOG_LEVEL"),
+            "LB_COOLDOWN_SECONDS": ("30.5", "environment", "LB_COOLDOWN_SECONDS"),
+            "LB_FAIL_THRESHOLD": ("5", "file", "LB_FAIL_THRESHOLD"),
+            "LB_RETRY_ON_TIMEOUT": ("false", "file", "LB_RETRY_ON_TIMEOUT"),
+        }
+        assert (shown["LB_COOLDOWN_SECONDS"].unit, shown["LB_COOLDOWN_SECONDS"].default) == ("seconds", "20")
+        assert shown["LB_LOG_LEVEL"].choices == ["DEBUG", "INFO", "WARNING", "ERROR"]
+        assert (shown["LB_MAX_RETRIES"].value, shown["LB_MAX_RETRIES"].source) == ("2", "default")
+
+    def test_defaults_read_as_they_are_documented(self) -> None:
+        for each in overview(Settings()):
+            if each.name != "LB_ADMIN_TOKEN":
+                assert (each.value, each.source) == (each.default, "default"), each.name
+
+    def test_it_holds_no_secret(self) -> None:
+        environ = {
+            "LB_ADMIN_TOKEN": "s3cret-a",
+            "LB_CLIENT_TOKENS": "s3cret-b",
+            "LB_DATABASE_URL": "x://u:s3cret-c@h/d",
+        }
+        secrets = [each for each in overview(load_settings(environ)) if each.secret]
+        assert [each.value for each in secrets] == ["***"] * 3
+        assert "s3cret" not in repr(secrets)
+        generated, *none = [each for each in overview(Settings()) if each.secret]
+        assert (generated.value, generated.source) == ("***", "generated")
+        assert [each.value for each in none] == ["", ""]
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("SCAN_HOSTS", "gpu-1:8000,[fd00::1]:8000,fd00::2,10.0.0.1"),
+            ("MAXCONN_MAP", "gpu-1:8000=4,[fd00::1]:9=0"),
+            ("LB_TRUSTED_PROXIES", "10.0.0.0/8,fd00::/8"),
+            ("MODEL_SENTINELS", "auto,any"),
+            ("SCAN_PORTS", "1,65535"),
+        ],
+    )
+    def test_lists_read_as_they_can_be_given_again(self, name: str, text: str) -> None:
+        settings = load_settings({name: text})
+        (shown,) = [each for each in overview(settings) if each.name == name]
+        assert shown.value == text
+        assert load_settings({name: shown.value}) == settings
 
 
 class TestEnvFile:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -33,27 +31,9 @@ from balancer.store import (
     UpdateEndpoint,
 )
 from balancer.store.tables import endpoints as endpoints_table
-from tests.store_parts import EVERY_FIELD, KEY, Clock, endpoint, make_database, names, sql, url_of
+from tests.store_parts import EVERY_FIELD, KEY, Clock, endpoint, names, sql, url_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
-
-
-@pytest.fixture
-async def database(template: Path, tmp_path: Path) -> AsyncIterator[Database]:
-    shutil.copy(template, tmp_path / "lb.db")
-    database = await Database.open(url_of(tmp_path / "lb.db"))
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ from balancer.store import (
     UsageStore,
     prune,
 )
-from tests.store_parts import EVERY_FIELD, KEY, Clock, endpoint, make_database, names, sql, url_of
+from tests.store_parts import EVERY_FIELD, KEY, Clock, endpoint, names, sql, url_of
 
 DAY = 86_400.0
 
@@ -46,24 +45,6 @@ def without_layout(configuration: Configuration) -> tuple[object, ...]:
 
 def stored_keys(path: Path) -> list[str]:
     return [key for (key,) in sql(path, "SELECT api_key FROM endpoint_keys ORDER BY id")]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("template") / "lb.db")
-
-
-@pytest.fixture
-async def database(template: Path, tmp_path: Path) -> AsyncIterator[Database]:
-    shutil.copy(template, tmp_path / "lb.db")
-    database = await Database.open(url_of(tmp_path / "lb.db"))
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -83,19 +82,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     asyncio.run(make())
     return path
-
-
-@pytest.fixture
-async def database(template: Path, tmp_path: Path) -> AsyncIterator[Database]:
-    shutil.copy(template, tmp_path / "lb.db")
-    database = await Database.open(url_of(tmp_path / "lb.db"))
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

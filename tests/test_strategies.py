@@ -331,8 +331,10 @@ def test_cost_weighs_both_prices_by_what_the_request_needs() -> None:
         endpoint(1, price_per_million_input=1.0, price_per_million_output=10.0),
         endpoint(2, price_per_million_input=3.0, price_per_million_output=4.0),
     )
-    assert serve(pool, 0.0, request=RouteRequest("chat", prompt_bytes=100)) == 2
-    assert serve(pool, 0.0, request=RouteRequest("chat", prompt_bytes=100_000)) == 1
+    for prompt_tokens, costs, cheapest in ((100, [2660, 1324], 2), (2000, [4560, 7024], 1)):
+        request = RouteRequest("chat", prompt_bytes=4 * prompt_tokens)
+        assert [each.score for each in pool.explain(request, 0.0).candidates] == costs
+        assert serve(pool, 0.0, request=request) == cheapest
 
 
 def test_answering_at_length_does_not_make_an_endpoint_dear() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import pytest
@@ -16,18 +16,6 @@ from tests.upstream_fakes import Bench, FakeLoop, FakeOwner, FakeTransport, begi
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CODED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
-@pytest.fixture
-def loop() -> Iterator[FakeLoop]:
-    made = FakeLoop()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def bench(loop: FakeLoop) -> Bench:
-    return Bench(loop)
 
 
 Seen = tuple[int, list[tuple[bytes, bytes]], bytes, str, int]

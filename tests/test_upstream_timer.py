@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from balancer.core.errors import UpstreamTimeout
@@ -11,18 +9,6 @@ from tests.raw_server import answer, chunked
 from tests.upstream_fakes import Bench, FakeLoop, begin, finish, read_all
 
 CODED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-@pytest.fixture
-def loop() -> Iterator[FakeLoop]:
-    made = FakeLoop()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def bench(loop: FakeLoop) -> Bench:
-    return Bench(loop)
 
 
 def test_silence_before_the_answer(bench: Bench, loop: FakeLoop) -> None:

@@ -218,6 +218,40 @@ async def test_found_down_by_its_probes(tmp_path: Path, caplog: pytest.LogCaptur
         assert len(seen.lines("WARNING", "gpu-1 is down")) == 1
 
 
+async def test_who_was_passed_over_stands_in_the_request_log(tmp_path: Path) -> None:
+    slow = Behaviour(ttft_seconds=30)
+    async with (
+        FakeServer(slow) as busy,
+        FakeServer() as down,
+        FakeServer() as good,
+        FakeServer() as spare,
+        running(tmp_path) as balancer,
+    ):
+        await balancer.add("busy", busy, priority_order=1, max_concurrent=1)
+        await balancer.add("down", down, priority_order=2)
+        await balancer.add("good", good, priority_order=3)
+        await balancer.add("spare", spare, connected=False)
+        balancer.balancer.pool.states[2].healthy = False
+        first = asyncio.create_task(balancer.chat())
+        await busy.wait_for(lambda stats: stats.inflight == 1)
+        assert (await balancer.chat()).headers["x-lb-endpoint"] == "good"
+        assert (
+            await balancer.client.post(
+                "/v1/chat/completions?node=" + good.base_url[7:-3],
+                json={"model": "fake-model", "messages": [{"role": "user", "content": "hi"}]},
+            )
+        ).status_code == 200
+        first.cancel()
+        await eventually(lambda: not balancer.balancer.busy)
+        requests = (await balancer.admin("GET", "/requests"))["requests"]
+    passed_over = [(each["attempts"][0]["endpoint"], each["attempts"][0]["passed_over"]) for each in requests]
+    assert passed_over == [
+        ("busy", {"down": "unhealthy"}),
+        ("good", {}),
+        ("good", {"busy": "full", "down": "unhealthy"}),
+    ]
+
+
 async def test_good_requests_leave_no_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with FakeServer() as fake, running(tmp_path) as balancer:
         await balancer.add("gpu-1", fake)

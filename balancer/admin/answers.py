@@ -39,6 +39,13 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Aborted:
+    """How many exchanges with an endpoint were ended."""
+
+    aborted: int
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """A place on the canvas."""
 
@@ -141,6 +148,7 @@ class TokenView:
     prompt_tokens_total: int
     completion_tokens_total: int
     requests_per_second: float
+    tokens_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +160,14 @@ class CreatedToken(TokenView):
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The whole balancer over the last 60 seconds, and what is in flight now, by endpoint id."""
+    """The whole balancer over the last 60 seconds, and what is in flight now, by endpoint id.
+
+    `ttfb_median_seconds` is that of the latest 1,000 requests of that time, None without any.
+    """
 
     tokens_per_second: float
     requests_per_second: float
+    ttfb_median_seconds: float | None
     total_inflight: int
     inflight_per_endpoint: dict[str, int]
 
@@ -180,7 +192,8 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything at one moment. `revision` counts the changes of the configuration.
+    """Everything at one moment. `revision` counts the changes of the configuration. `open_to_all`: no client needs a
+    token, as there is none and never was.
 
     `overhead_median_seconds` is the balancer's own time per request, None before the first.
     """
@@ -193,6 +206,7 @@ class State:
     stats: Stats
     client_tokens: list[TokenView]
     environment_tokens: list[TokenView]
+    open_to_all: bool
     retry_budget: RetryBudgetView
     queue: QueueView
     overhead_median_seconds: float | None
@@ -269,7 +283,10 @@ class Revisions:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """One attempt of a request; `panic`: at an endpoint thought to be down, as nothing else was left."""
+    """One attempt of a request; `panic`: at an endpoint thought to be down, as nothing else was left.
+
+    `passed_over`: endpoints that serve the model and could not be used at that moment, at most 20, with the reason.
+    """
 
     endpoint_id: int
     endpoint: str
@@ -277,6 +294,7 @@ class AttemptView:
     outcome: str
     result: str
     panic: bool
+    passed_over: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +365,27 @@ class ProbeAnswer(ConnectionTest):
     """How a probe went, and how the endpoint stands after it."""
 
     health: HealthView
+
+
+@dataclass(frozen=True, slots=True)
+class SettingView:
+    """One setting of the process, which only a restart changes. Texts are as an operator would write them.
+
+    `value` is "***" for a secret that is set. `source` is environment, file (`.env`), default, or generated;
+    `variable` the variable it was given under, which may be an older name. `choices` is empty where others go too.
+    """
+
+    name: str
+    group: str
+    value: str
+    default: str
+    source: str
+    variable: str | None
+    help: str
+    expected: str
+    unit: str | None
+    choices: list[str]
+    secret: bool
 
 
 @dataclass(frozen=True, slots=True)

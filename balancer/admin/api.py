@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from balancer.admin.answers import SettingView
 from balancer.admin.configuration import LiveConfiguration
 from balancer.admin.endpoints import EndpointOperations
 from balancer.admin.events import EventStream, Snapshots
-from balancer.admin.explanation import ExplainOperations
+from balancer.admin.explanation import Admission, ExplainOperations
 from balancer.admin.gate import PREFIX, Call, Gate, Operation, Resource
 from balancer.admin.observations import ObservationOperations
 from balancer.admin.openapi import document
@@ -23,8 +24,6 @@ from balancer.admin.session import SessionOperations
 from balancer.admin.state import StateReader
 from balancer.admin.tokens import TokenOperations
 from balancer.auth import AdminAuth, ClientTokens
-from balancer.core.affinity import KeySource
-from balancer.core.model_names import AutoModel
 from balancer.core.pool import EndpointPool
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.health import Health
@@ -36,9 +35,9 @@ from balancer.upstream.control import ControlClient
 class AdminApi:
     """Everything under `/admin/api`.
 
-    `clock` is monotonic, `wall_clock` Unix time, both in seconds. `auto` and `affinity` are those of the data plane.
-    Without a `usage_writer`, resets are stored with the next usage. `snapshot_seconds` lie between two
-    states of the event streams.
+    `clock` is monotonic, `wall_clock` Unix time, both in seconds. `admission` is the data plane's. Without a
+    `usage_writer`, resets are stored with the next usage. `settings` are those of the process, as they may be shown.
+    `snapshot_seconds` lie between two states of the event streams.
     """
 
     def __init__(
@@ -58,13 +57,14 @@ class AdminApi:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         version: str,
-        auto: AutoModel | None = None,
-        affinity: KeySource = KeySource.OFF,
+        admission: Admission | None = None,
         default_timeout_seconds: float = 120.0,
+        settings: Sequence[SettingView] = (),
         snapshot_seconds: float = 1.0,
     ) -> None:
         reader = StateReader(configuration, pool, traffic, tokens, dispatcher, clock, wall_clock, version)
         self._wall_clock = wall_clock
+        self._settings = settings
         self._version = version
         self._document: dict[str, Any] | None = None
         self._configuration = configuration
@@ -78,10 +78,10 @@ class AdminApi:
         self._operations: list[Operation] = [
             *self._routing.operations(),
             *EndpointOperations(
-                configuration, reader, control, health, default_timeout_seconds=default_timeout_seconds
+                configuration, reader, control, health, dispatcher, default_timeout_seconds=default_timeout_seconds
             ).operations(),
             *RevisionOperations(configuration, reader).operations(),
-            *ExplainOperations(pool, dispatcher.queue, auto or AutoModel(), affinity, clock).operations(),
+            *ExplainOperations(dispatcher, admission or Admission(), clock).operations(),
             *ObservationOperations(traffic, pool, usage_store, clock=clock, wall_clock=wall_clock).operations(),
             *self._tokens.operations(),
             *SessionOperations(admin_auth, wall_clock).operations(),
@@ -93,6 +93,13 @@ class AdminApi:
                 str,
                 (503,),
                 media_type="text/event-stream",
+            ),
+            Operation(
+                "GET",
+                "/settings",
+                "The settings of the process; secrets masked",
+                self._show_settings,
+                list[SettingView],
             ),
             Operation("GET", "/openapi.json", "This document", self._openapi, dict[str, Any]),
         ]
@@ -130,6 +137,9 @@ class AdminApi:
         self._snapshots.admit()
         session = call.admin.session if call.admin else None
         return EventStream(self._snapshots, lambda: session is not None and self._wall_clock() >= session.expires_at)
+
+    async def _show_settings(self, _: Call) -> Response:
+        return answer(self._settings)
 
     async def _openapi(self, _: Call) -> Response:
         if self._document is None:

@@ -5,6 +5,7 @@ Several at once are one transaction and one revision, all or nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from balancer.admin.answers import ConnectionTest, Done, EndpointView, ProbeAnswer
+from balancer.admin.answers import Aborted, ConnectionTest, Done, EndpointView, ProbeAnswer
 from balancer.admin.configuration import Applied, LiveConfiguration
 from balancer.admin.gate import Body, Call, Operation
 from balancer.admin.models import (
@@ -27,9 +28,12 @@ from balancer.admin.models import (
 from balancer.admin.problems import Refused, answer, invalid_field
 from balancer.admin.state import StateReader
 from balancer.core.endpoints import Endpoint
+from balancer.dispatch.dispatcher import Dispatcher
 from balancer.health import Health
 from balancer.store import Change, CreateEndpoint, DeleteEndpoint, EndpointRecord, UpdateEndpoint
 from balancer.upstream.control import ControlClient, ModelsAnswer
+
+logger = logging.getLogger("balancer")
 
 # What decides how an endpoint is reached.
 _TESTED = frozenset({"base_url", "api_key", "verify_tls"})
@@ -44,6 +48,7 @@ class EndpointOperations:
         reader: StateReader,
         control: ControlClient,
         health: Health,
+        dispatcher: Dispatcher,
         *,
         default_timeout_seconds: float,
     ) -> None:
@@ -51,6 +56,7 @@ class EndpointOperations:
         self._reader = reader
         self._control = control
         self._health = health
+        self._dispatcher = dispatcher
         self._default_timeout_seconds = default_timeout_seconds
 
     def operations(self) -> list[Operation]:
@@ -119,6 +125,14 @@ class EndpointOperations:
                 Done,
                 (404, 503),
                 conditional=True,
+            ),
+            Operation(
+                "POST",
+                path + "/abort",
+                "End at once what is in flight at an endpoint",
+                self._abort,
+                Aborted,
+                (404,),
             ),
         ]
 
@@ -190,6 +204,14 @@ class EndpointOperations:
     async def _delete_several(self, call: Call) -> Response:
         applied = await self._change(call, [DeleteEndpoint(each) for each in call.body])
         return answer(Done(), revision=applied.after.revision)
+
+    async def _abort(self, call: Call) -> Response:
+        """What was not answered yet goes to another endpoint; begun answers break off. The configuration stays."""
+        endpoint = self._required(call.id)
+        aborted = self._dispatcher.cut(call.id)
+        if aborted:
+            logger.warning("%s cut off %d requests at endpoint %r", call.actor, aborted, endpoint.name)
+        return answer(Aborted(aborted))
 
     async def _change(self, call: Call, changes: Sequence[Change]) -> Applied:
         return await self._configuration.change(changes, actor=call.actor, expected_revision=call.expected_revision)

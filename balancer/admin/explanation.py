@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import orjson
 from starlette.responses import Response
@@ -15,17 +14,31 @@ from balancer.admin.models import EXPLAIN, RequestToExplain
 from balancer.admin.problems import answer
 from balancer.core.affinity import KeySource, key_of
 from balancer.core.endpoints import RouteRequest
-from balancer.core.errors import AllBusy, NoEndpoint, NotEligible
+from balancer.core.errors import AllBusy, BalancerError, BodyTooLarge, Draining, NotEligible
 from balancer.core.explanation import Candidate, Explanation
 from balancer.core.model_names import AutoModel
-from balancer.core.pool import EndpointPool
-from balancer.core.state import EndpointState
-from balancer.dispatch.queue import AdmissionQueue
+from balancer.core.pins import Pin, meant, settle
+from balancer.dispatch.dispatcher import Dispatcher
 from balancer.wire.openai import answer_for
+from balancer.wire.stored_responses import StoredResponses
 
 # No endpoint has it: who asks for one that is not there asks for none of the others.
 _NOBODY = 0
-_ID = re.compile("[0-9]{1,15}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What requests meet before they are routed, shared with the data plane.
+
+    `affinity`: whether and by what requests are kept together. `max_body_bytes` bounds a body; `draining` tells
+    whether nothing new is taken any more.
+    """
+
+    auto: AutoModel = field(default_factory=AutoModel)
+    affinity: KeySource = KeySource.OFF
+    stored_responses: StoredResponses = field(default_factory=StoredResponses)
+    max_body_bytes: int = 32 * 2**20
+    draining: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +90,26 @@ class RefusalView:
 
 
 @dataclass(frozen=True, slots=True)
-class ExplanationView:
-    """What would happen to a request now: `would` is serve, wait (for room in the queue) or refuse.
+class RetryView:
+    """Of a request that has failed already: whether it is sent to another endpoint, and if not, why."""
 
-    `status` is what the client would get from the balancer: 200 where an endpoint is asked, whatever that answers; of a
-    request that waits, what it gets when its time is up. `panic`: served by an endpoint that is thought to be down, as
-    nothing else is left. `affinity` is what makes the key of a session, or off.
+    allowed: bool
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationView:
+    """What would happen to a request now.
+
+    `would` is serve, wait (for room in the queue), refuse, or give_up: it has failed and is sent nowhere else, so the
+    client gets the last failure. `status` is what the client would get from the balancer: 200 where an endpoint is
+    asked, whatever that answers; of a request that waits, what it gets when its time is up; None where it is given up.
+    `panic`: served by an endpoint that is thought to be down, as nothing else is left. `affinity` is what makes the
+    key of a session, or off. `retry`: where endpoints were tried already.
     """
 
     would: str
-    status: int
+    status: int | None
     endpoint: EndpointName | None
     panic: bool
     model: ExplainedModel
@@ -95,23 +118,16 @@ class ExplanationView:
     affinity: str
     candidates: list[CandidateView]
     refusal: RefusalView | None
+    retry: RetryView | None
 
 
 class ExplainOperations:
-    """Explains decisions. `affinity`: whether and by what requests are kept together."""
+    """Explains decisions of `dispatcher` and its pool."""
 
-    def __init__(
-        self,
-        pool: EndpointPool,
-        queue: AdmissionQueue,
-        auto: AutoModel,
-        affinity: KeySource,
-        clock: Callable[[], float],
-    ) -> None:
-        self._pool = pool
-        self._queue = queue
-        self._auto = auto
-        self._affinity = affinity
+    def __init__(self, dispatcher: Dispatcher, admission: Admission, clock: Callable[[], float]) -> None:
+        self._dispatcher = dispatcher
+        self._pool = dispatcher.pool
+        self._admission = admission
         self._clock = clock
 
     def operations(self) -> list[Operation]:
@@ -129,72 +145,91 @@ class ExplainOperations:
 
     async def _explain(self, call: Call) -> Response:
         asked: RequestToExplain = call.body
-        now = self._clock()
-        pinned = self._pinned(asked.pin)
-        pinned_to = None if asked.pin is None else pinned.endpoint.id if pinned is not None else _NOBODY
-        key = key_of(asked.session.encode()) if asked.session and self._affinity is not KeySource.OFF else None
-        request = RouteRequest(
-            asked.model or None, asked.size_bytes, pinned_to=pinned_to, affinity=key if pinned_to is None else None
-        )
-        resolved, refusal = None, None
+        now, tried = self._clock(), frozenset(asked.tried)
+        request, resolved, refusal = self._admitted(asked, now)
+        explanation = self._pool.explain(request, now, tried)
+        if tried and (refusal is None or _is_bound(refusal)):
+            retry = self._retry(len(tried), request, explanation)
+            would, refusal = ("serve" if retry.allowed else "give_up"), None
+        else:
+            retry, refusal = None, refusal or explanation.refusal
+            would = "serve" if refusal is None else "wait" if self._waits(refusal) else "refuse"
+        return answer(self._view(asked, resolved, explanation, would, refusal, retry))
+
+    def _admitted(self, asked: RequestToExplain, now: float) -> tuple[RouteRequest, str | None, BalancerError | None]:
+        """What would be routed, with the model that was found for it; or why it does not come so far."""
+        admission, model = self._admission, asked.model or None
+        request = RouteRequest(None if admission.auto.is_asked(model) else model, asked.size_bytes)
+        pin = Pin(asked.node or "", "" if asked.pin is None else str(asked.pin))
         try:
-            request = request._replace(model=self._resolved(request, now))
-            resolved = request.model
-            self._check_pin(asked.pin, pinned, request, now)
-        except NoEndpoint as before_routing:
-            refusal = before_routing
-        explanation = self._pool.explain(request, now, frozenset(asked.tried))
-        return answer(self._view(asked, resolved, explanation, refusal or explanation.refusal))
+            if not asked.tried:  # those that are under way have passed
+                self._check_arrival(asked)
+            if asked.operation == "responses":
+                pin = replace(pin, kept_at=admission.stored_responses.keeper(asked.previous_response_id))
+            pinned_to, resolved = settle(self._pool, admission.auto, pin, model, now)
+        except NotEligible as refusal:
+            pinned_to = next((state.endpoint.id for state in meant(self._pool, pin)), _NOBODY)
+            return request._replace(pinned_to=pinned_to), None, refusal
+        except BalancerError as refusal:
+            return request, None, refusal
+        key = key_of(asked.session.encode()) if asked.session and admission.affinity is not KeySource.OFF else None
+        affinity = key if pinned_to is None else None
+        return request._replace(model=resolved, pinned_to=pinned_to, affinity=affinity), resolved, None
 
-    def _pinned(self, pin: str | int | None) -> EndpointState | None:
-        """The endpoint that is meant, by name or else by id."""
-        states = self._pool.states
-        named = next((state for state in states.values() if state.endpoint.name == pin), None)
-        if named is not None or pin is None or _ID.fullmatch(str(pin)) is None:
-            return named
-        return states.get(int(pin))
+    def _check_arrival(self, asked: RequestToExplain) -> None:
+        """Raises Draining or BodyTooLarge."""
+        if self._admission.draining():
+            raise Draining
+        if asked.size_bytes > self._admission.max_body_bytes:
+            raise BodyTooLarge(self._admission.max_body_bytes)
 
-    def _resolved(self, request: RouteRequest, now: float) -> str | None:
-        """The model to route by. Raises ModelNotFound."""
-        if not self._auto.is_asked(request.model):
-            return request.model
-        return self._auto.choose(self._pool, request.model, now, request.pinned_to)
+    def _retry(self, tried: int, request: RouteRequest, explanation: Explanation) -> RetryView:
+        budget = self._dispatcher.budget
+        final = self._dispatcher.why_final(tried, request)
+        if final is None and tried == 1 and budget.spent:  # later ones go on what the first one took
+            final = (
+                f"the retry budget is spent: {budget.active_retries} retries are under way, of {budget.limit} at most"
+            )
+        if final is None and explanation.endpoint is None:
+            final = "no other endpoint may take it"
+        return RetryView(final is None, final)
 
-    def _check_pin(self, pin: str | int | None, state: EndpointState | None, request: RouteRequest, now: float) -> None:
-        """An endpoint that was asked for serves or nobody does, and in no need while it is not eligible."""
-        if pin is None:
-            return
-        if state is None:
-            raise NotEligible(str(pin), request.model)
-        reason = self._pool.why_not(state, request, now)
-        if reason is not None:
-            words = self._pool.describe(state, reason, now)
-            raise NotEligible(str(pin), request.model, {state.endpoint.name: words})
+    def _waits(self, refusal: BalancerError) -> bool:
+        queue = self._dispatcher.queue
+        return isinstance(refusal, AllBusy) and queue.depth < queue.size
 
     def _view(
-        self, asked: RequestToExplain, resolved: str | None, explanation: Explanation, refusal: NoEndpoint | None
+        self,
+        asked: RequestToExplain,
+        resolved: str | None,
+        explanation: Explanation,
+        would: str,
+        refusal: BalancerError | None,
+        retry: RetryView | None,
     ) -> ExplanationView:
-        endpoint = explanation.endpoint if refusal is None else None
+        endpoint = explanation.endpoint if would == "serve" else None
         refused = None if refusal is None else _refusal(refusal)
         return ExplanationView(
-            would="serve" if refusal is None else "wait" if self._waits(refusal, asked) else "refuse",
-            status=200 if refused is None else refused.status,
+            would=would,
+            status=refused.status if refused is not None else 200 if would == "serve" else None,
             endpoint=None if endpoint is None else EndpointName(endpoint.id, endpoint.name),
-            panic=explanation.panic and refusal is None,
+            panic=explanation.panic and endpoint is not None,
             model=ExplainedModel(asked.model, resolved),
             operation=asked.operation,
             strategy=explanation.strategy,
-            affinity=self._affinity.value,
+            affinity=self._admission.affinity.value,
             candidates=[_candidate(each) for each in explanation.candidates],
             refusal=refused,
+            retry=retry,
         )
 
-    def _waits(self, refusal: NoEndpoint, asked: RequestToExplain) -> bool:
-        """Only a first attempt waits for room."""
-        return isinstance(refusal, AllBusy) and not asked.tried and self._queue.depth < self._queue.size
+
+def _is_bound(refusal: BalancerError) -> bool:
+    """Whether the endpoint that was asked for exists, and has got the request when it was still eligible."""
+    return isinstance(refusal, NotEligible) and bool(refusal.reasons)
 
 
-def _refusal(refusal: NoEndpoint) -> RefusalView:
+def _refusal(refusal: BalancerError) -> RefusalView:
     told = answer_for(refusal)
     error = orjson.loads(told.body)["error"]
     return RefusalView(told.status, error["code"], error["message"], told.retry_after_seconds)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic.config import JsonDict
@@ -16,16 +15,14 @@ from pydantic_core import PydanticCustomError
 from balancer.auth import is_token
 from balancer.core.errors import ConnectError
 from balancer.core.strategies import ALIASES, STRATEGIES, resolve_strategy
-from balancer.upstream.targets import Proxies, target_of
+from balancer.upstream.targets import LONGEST_URL, normalised_base_url
 
 LARGEST_ID = 2**53 - 1  # what a browser can count to
-_LONGEST_URL = 500
 _SMALLEST_SHARE = 0.001
 _SECRET_SCHEMA: JsonDict = {"writeOnly": True, "pattern": "^[!-~]*$"}
 
 # Beside ASCII control characters: C1 controls, and the separators that some programs take for line breaks.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\\<>\"^`{|}]")
 
 
 def _one_line(text: str) -> str:
@@ -63,51 +60,20 @@ def _strategy(text: str) -> str:
         raise PydanticCustomError("unknown_strategy", "unknown routing mode; valid are: {names}", valid) from None
 
 
-def normalised_url(text: str) -> str:
-    """`text` as it is stored: `/chat/completions` can be appended. Raises PydanticCustomError.
-
-    Scheme and host in lower case, no slash at the end; without a path it gets /v1, any other path stays as it is.
-    """
-    if _NOT_IN_URL.search(text):
-        raise _url_error('must not hold blanks, control characters or any of \\ < > " ^ ` { | }')
-    parts = _split(text)
-    if parts.scheme not in ("http", "https"):
-        raise _url_error("must start with http:// or https://")
-    if "@" in parts.netloc:
-        raise _url_error("must not hold a user name or password: the key has a field of its own")
-    if "?" in text or "#" in text:
-        raise _url_error("must not hold a query or a fragment")
-    url = f"{parts.scheme}://{parts.netloc.lower().removesuffix(':')}{parts.path.rstrip('/') or '/v1'}"
-    if len(url) > _LONGEST_URL:
-        raise _url_error(f"must be at most {_LONGEST_URL} characters long")
+def _base_url(text: str) -> str:
     try:
-        target_of(url, Proxies({}))
+        return normalised_base_url(text)
     except ConnectError as error:
-        raise _url_error(str(error).removeprefix("base_url: ")) from None
-    return url
-
-
-def _split(text: str) -> SplitResult:
-    try:
-        parts = urlsplit(text)
-        reachable = parts.port != 0
-    except ValueError:
-        reachable = False
-    if not reachable:
-        raise _url_error("is not a valid URL")
-    return parts
-
-
-def _url_error(words: str) -> PydanticCustomError:
-    # Given as a value, since braces in a message would be taken for placeholders.
-    return PydanticCustomError("url", "{words}", {"words": words})
+        # Given as a value, since braces in a message would be taken for placeholders.
+        words = {"words": str(error).removeprefix("base_url: ")}
+        raise PydanticCustomError("url", "{words}", words) from None
 
 
 Name = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_one_line)]
 BaseUrl = Annotated[
     str,
-    Field(min_length=8, max_length=_LONGEST_URL, json_schema_extra={"format": "uri"}),
-    AfterValidator(normalised_url),
+    Field(min_length=8, max_length=LONGEST_URL, json_schema_extra={"format": "uri"}),
+    AfterValidator(_base_url),
 ]
 ApiKey = Annotated[str, Field(max_length=2000, json_schema_extra=_SECRET_SCHEMA), AfterValidator(_secret)]
 ClientTokenText = Annotated[

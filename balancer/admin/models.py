@@ -205,7 +205,15 @@ class RequestToExplain(_Body):
     """A request as far as routing looks at it. All operations are routed alike."""
 
     model: Annotated[str, Field(max_length=256)] | None = Field(None, description="left out: as if it named none")
-    pin: Id | Name | None = Field(None, description="id or name of the one endpoint that may serve it")
+    pin: Id | Annotated[str, Field(min_length=1, max_length=2000)] | None = Field(
+        None, description="the one endpoint that may serve it, as in x-lb-endpoint: name, encoded name or id"
+    )
+    node: Annotated[str, Field(min_length=1, max_length=300)] | None = Field(
+        None, description="host:port of the endpoint that may serve it, as in ?node="
+    )
+    previous_response_id: Annotated[str, Field(max_length=1000)] | None = Field(
+        None, description="the answer that it goes on from: for the operation responses, ignored for others"
+    )
     session: Annotated[str, Field(max_length=10_000)] | None = Field(
         None, description="what its affinity key is made of: x-session-id, `user` or the prompt's beginning, by setting"
     )
@@ -214,7 +222,7 @@ class RequestToExplain(_Body):
         str, Field(max_length=40, json_schema_extra={"examples": [*_OPERATIONS]}), AfterValidator(_operation)
     ] = "chat"
     tried: Annotated[list[Id], Field(max_length=MOST_AT_ONCE)] = Field(
-        [], description="ids of endpoints where it failed already, whatever the limits on retries"
+        [], description="ids of endpoints where it has failed already: what happens next?"
     )
 
 

@@ -146,7 +146,7 @@ def _request(record: RequestRecord) -> RequestView:
         upstream_model=record.upstream_model,
         endpoint_id=record.endpoint_id,
         endpoint=record.endpoint,
-        attempts=[AttemptView(*attempt) for attempt in record.attempts],
+        attempts=[AttemptView(*attempt[:-1], dict(attempt.passed_over)) for attempt in record.attempts],
         streamed=record.streamed,
         status=record.status,
         first_byte_seconds=record.first_byte_seconds,

@@ -79,7 +79,9 @@ def problem(error: BalancerError) -> Response:
     if status is None:
         raise error
     if isinstance(error, RevertRefused):
-        return answer(RevertProblem(str(error), list(error.fields)), status)
+        # The store knows the key by its number, a client by its name.
+        detail, *fields = (text.replace("api_key_id", "api_key") for text in (str(error), *error.fields))
+        return answer(RevertProblem(detail, fields), status)
     detail = "token already exists" if isinstance(error, TokenTaken) else str(error)
     return answer(Problem(detail), status)
 

@@ -16,7 +16,6 @@ from balancer.admin.state import StateReader
 from balancer.admin.turns import Turns
 from balancer.auth import ClientTokens
 from balancer.core.pool import EndpointPool
-from balancer.core.state import EndpointState
 from balancer.store import Position, SetRoutingMode, UsageWriter
 from balancer.traffic import Traffic
 
@@ -103,27 +102,15 @@ class RoutingOperations:
         return answer(Done())
 
     async def _reset(self, _: Call) -> Response:
-        now = self._clock()
-        for endpoint_id, state in self._pool.states.items():
-            _start_afresh(state, now)
-            self._traffic.changed_endpoints.add(endpoint_id)
+        self._pool.start_afresh(self._clock())
+        self._traffic.changed_endpoints.update(self._pool.states)
         for token in (self._tokens.anonymous, *self._tokens):
             token.requests = token.prompt_tokens = token.completion_tokens = 0
             if token.id is not None:
                 self._traffic.changed_clients.add(token)
-        self._pool.candidates_changed()
         if self._writer is not None:
             await self._writer.flush()
         return answer(Done())
-
-
-def _start_afresh(state: EndpointState, now: float) -> None:
-    """Zero totals, no failures and no cooldown, as if a request had just been answered."""
-    state.reset_totals()
-    state.breaker.succeeded(state.breaker.issue(now))
-    state.throttled_until = 0.0
-    state.credentials_refused = False
-    state.last_error = ""
 
 
 def _positions(places: Mapping[int, Place]) -> dict[int, Position]:

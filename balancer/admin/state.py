@@ -24,6 +24,7 @@ from balancer.auth import ClientToken, ClientTokens, preview
 from balancer.core.breaker import OPEN
 from balancer.core.endpoints import RouteRequest
 from balancer.core.pool import EndpointPool
+from balancer.core.reasons import describe, wait_seconds
 from balancer.core.state import EndpointState
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.series import RATE_WINDOW_SECONDS
@@ -90,6 +91,7 @@ class StateReader:
             stats=self._stats(),
             client_tokens=self.client_tokens(),
             environment_tokens=[self.token(token) for token in self.tokens if token.id is None],
+            open_to_all=self.tokens.open,
             retry_budget=self._retry_budget(),
             queue=QueueView(queue.depth, queue.size),
             overhead_median_seconds=self.traffic.overhead.quantile(0.5),
@@ -140,14 +142,17 @@ class StateReader:
             prompt_tokens_total=token.prompt_tokens,
             completion_tokens_total=token.completion_tokens,
             requests_per_second=round(token.rate.per_second(self.clock()), 1),
+            tokens_per_second=round(token.token_rate.per_second(self.clock()), 1),
         )
 
     def _stats(self) -> Stats:
         rates = self.traffic.rates(self.clock())
+        ttfb_seconds = self.traffic.median_first_byte_seconds(self.wall_clock() - RATE_WINDOW_SECONDS)
         inflight = {str(endpoint_id): state.inflight for endpoint_id, state in self.pool.states.items()}
         return Stats(
             tokens_per_second=round(rates.tokens_per_second, 1),
             requests_per_second=round(rates.requests_per_second, 1),
+            ttfb_median_seconds=None if ttfb_seconds is None else round(ttfb_seconds, 4),
             total_inflight=sum(inflight.values()),
             inflight_per_endpoint=inflight,
         )
@@ -171,13 +176,13 @@ class StateReader:
 
     def _availability(self, state: EndpointState, now: float) -> dict[str, Any]:
         reason = self.pool.why_not(state, _ANY_REQUEST, now)
-        wait = None if reason is None else self.pool.wait_seconds(state, reason, now)
+        wait = None if reason is None else wait_seconds(state, reason, now)
         opens_at = state.breaker.open_until if state.breaker.state is OPEN else 0.0
         cooldown_seconds = max(0.0, max(opens_at, state.throttled_until) - now)
         return {
             "eligible": reason is None,
             "reason": None if reason is None else str(reason),
-            "reason_text": None if reason is None else self.pool.describe(state, reason, now),
+            "reason_text": None if reason is None else describe(state, reason, now),
             "wait_seconds": None if wait is None else round(wait, 1),
             "breaker": state.breaker.state.value,
             "consecutive_failures": state.breaker.failures,

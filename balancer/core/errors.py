@@ -2,6 +2,7 @@
 
     BalancerError
     |-- InvalidRequest         the client's body or headers cannot be used
+    |   `-- BodyTooLarge       longer than this balancer takes
     |-- Unauthorized           the client's token is missing, unknown or revoked
     |-- Draining               the balancer is shutting down and takes nothing new
     |-- NoEndpoint             nobody may take the request
@@ -17,7 +18,8 @@
         |-- UpstreamTimeout    silence longer than the endpoint's timeout
         |-- CredentialsRefused the endpoint refused its key
         |-- Redirected         the endpoint answered a redirect
-        `-- ErrorInStream      a 200 whose stream begins with an error
+        |-- ErrorInStream      a 200 whose stream begins with an error
+        `-- CutOff             the operator ended it; no fault of the endpoint
 
 HTTP statuses and error envelopes live in `balancer.wire.openai`.
 """
@@ -46,8 +48,18 @@ class Unauthorized(BalancerError):
     """The client's token is missing, unknown or revoked."""
 
 
+class BodyTooLarge(InvalidRequest):
+    """The body is longer than this balancer takes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than {limit_bytes} bytes", code="body_too_large", status=413)
+
+
 class Draining(BalancerError):
     """The balancer is shutting down and takes nothing new."""
+
+    def __init__(self) -> None:
+        super().__init__("the balancer is shutting down")
 
 
 class NoEndpoint(BalancerError):
@@ -137,3 +149,10 @@ class Redirected(UpstreamError):
 
 class ErrorInStream(UpstreamError):
     """The endpoint answered 200 and then an error, or nothing at all."""
+
+
+class CutOff(UpstreamError):
+    """The operator ended the exchange: says nothing about the endpoint."""
+
+    def __init__(self, message: str = "cut off by the operator") -> None:
+        super().__init__(message)

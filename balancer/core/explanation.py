@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from balancer.core.endpoints import Endpoint, RouteRequest
 from balancer.core.errors import NoEndpoint
 from balancer.core.lane import Lane, Place
+from balancer.core.reasons import describe, wait_seconds
 from balancer.core.state import EndpointState
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _reason(
 ) -> tuple[str | None, str | None, float | None]:
     reason = pool.why_not(state, request, now)
     if reason is not None:
-        return reason.value, pool.describe(state, reason, now), pool.wait_seconds(state, reason, now)
+        return reason.value, describe(state, reason, now), wait_seconds(state, reason, now)
     if state.endpoint.id in tried:
         return _TRIED, _TRIED, None
     return None, None, None

@@ -8,6 +8,7 @@ from balancer.core.breaker import CLOSED, OPEN
 from balancer.core.endpoints import FAILED, REJECTED, SUCCESS, Endpoint, Outcome, Usage
 from balancer.core.lane import Lane, Place
 from balancer.core.notices import Notice
+from balancer.core.reasons import Reason
 from balancer.core.state import EndpointState
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ _LONGEST_RETRY_AFTER_SECONDS = 300.0
 class Lease:
     """One request's hold on one endpoint. Keeps the endpoint's configuration as it was when granted.
 
-    `panic`: granted although the endpoint is thought to be down, because nothing else was left.
+    `panic`: granted although the endpoint is thought to be down, because nothing else was left. `passed_over`: some of
+    the others that serve the model, by name, and why they could not be used.
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Lease:
         "acquired_at",
         "endpoint",
         "panic",
+        "passed_over",
         "released",
     )
 
@@ -47,6 +50,7 @@ class Lease:
         self.endpoint: Endpoint = state.endpoint
         self.acquired_at = now
         self.panic = panic
+        self.passed_over: tuple[tuple[str, Reason], ...] = ()
         self.released = False
         self._pool = pool
         self._lane = lane

@@ -5,14 +5,13 @@ Synchronous throughout: nothing here can be interrupted, so nothing needs a lock
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable
 from math import inf
 from random import Random
 
 from balancer.core import affinity
-from balancer.core.breaker import HALF_OPEN, Breaker
+from balancer.core.breaker import Breaker
 from balancer.core.endpoints import Endpoint, RouteRequest
 from balancer.core.errors import AllBusy, ModelNotFound, NoEndpoint, NoneEligible
 from balancer.core.explanation import Explanation, candidates
@@ -20,32 +19,14 @@ from balancer.core.lane import Lane, Place
 from balancer.core.lease import Lease
 from balancer.core.model_names import nearest
 from balancer.core.notices import Notice
+from balancer.core.reasons import BUSY, GUESSES, Reason, describe, never, not_now, trusted, wait_seconds
 from balancer.core.state import EndpointState
 from balancer.core.strategies import STRATEGIES, Situation, Strategy, resolve_strategy
 
 # Model names come from clients: remember the virtual times of this many, the least recently used go first.
 _MOST_LANES = 1024
-# Nobody knows when a full endpoint has room again, or a probe ends; a second is soon enough to ask.
-_SOON_SECONDS = 1.0
-
-
-class Reason(enum.StrEnum):
-    """Why an endpoint may not take a request. The last two are guesses, the others are facts."""
-
-    DISABLED = "disabled"
-    NOT_CONNECTED = "not connected"
-    REMOVED = "removed"
-    NOT_ASKED_FOR = "another endpoint was asked for"
-    MODEL_NOT_SERVED = "model not served"
-    THROTTLED = "throttled"
-    CREDENTIALS = "credentials refused"
-    FULL = "full"
-    UNHEALTHY = "unhealthy"
-    COOLING_DOWN = "cooling down"
-
-
-_BUSY = frozenset({Reason.FULL, Reason.THROTTLED})
-_GUESSES = frozenset({Reason.UNHEALTHY, Reason.COOLING_DOWN})
+# The request log remembers no more for each attempt.
+_MOST_PASSED_OVER = 20
 
 
 class EndpointPool:
@@ -135,6 +116,13 @@ class EndpointPool:
         state.clear = False
         return state
 
+    def start_afresh(self, now: float) -> None:
+        """Zero every total and forgive every failure; what is in flight and the shares stay."""
+        for state in self.states.values():
+            state.reset_totals()
+            state.forgive(now)
+        self.room_made()
+
     def candidates_changed(self) -> None:
         """Say that which endpoint serves which model may have changed."""
         self._version += 1
@@ -146,64 +134,7 @@ class EndpointPool:
         """Why this endpoint may not take this request at `now`; None: it may."""
         if request.pinned_to is not None and request.pinned_to != state.endpoint.id:
             return Reason.NOT_ASKED_FOR
-        return self._never(state, request.model) or self._not_now(state, now)
-
-    def _never(self, state: EndpointState, model: str | None) -> Reason | None:
-        """The part that only a change of configuration or of known models changes."""
-        if state.removed:
-            return Reason.REMOVED
-        if not state.endpoint.enabled:
-            return Reason.DISABLED
-        if not state.endpoint.connected:
-            return Reason.NOT_CONNECTED
-        if not state.serves(model):
-            return Reason.MODEL_NOT_SERVED
-        return None
-
-    def _not_now(self, state: EndpointState, now: float) -> Reason | None:
-        """The part that changes by the moment. Facts before guesses: what a guess hides must be nothing but a guess."""
-        if now < state.throttled_until:
-            return Reason.THROTTLED
-        admitted = state.breaker.admits(now)
-        if not admitted and state.credentials_refused:
-            return Reason.CREDENTIALS
-        if 0 < state.limit <= state.inflight:
-            return Reason.FULL
-        if not state.healthy:
-            return Reason.UNHEALTHY
-        return None if admitted else Reason.COOLING_DOWN
-
-    def _trusted(self, state: EndpointState, now: float) -> bool:
-        """Whether no guess stands against it: what keeps it out, if anything, is all there is."""
-        return state.healthy and state.breaker.admits(now)
-
-    def wait_seconds(self, state: EndpointState, reason: Reason, now: float) -> float | None:
-        """Seconds until `reason` may be gone; None when only somebody's act ends it."""
-        match reason:
-            case Reason.FULL:
-                return _SOON_SECONDS
-            case Reason.THROTTLED | Reason.CREDENTIALS | Reason.COOLING_DOWN:
-                until = max(state.throttled_until, state.breaker.open_until)
-                return until - now if until > now else _SOON_SECONDS
-            case _:
-                return None
-
-    def describe(self, state: EndpointState, reason: Reason, now: float) -> str:
-        """The reason in words for an operator, with what led to it and how long it lasts."""
-        wait = self.wait_seconds(state, reason, now)
-        match reason:
-            case Reason.THROTTLED:
-                return f"throttled for {wait:.0f} s more: {state.last_error}"
-            case Reason.COOLING_DOWN if state.breaker.state is HALF_OPEN:
-                return f"half-open, a probe is under way: last failure: {state.last_error}"
-            case Reason.COOLING_DOWN | Reason.CREDENTIALS:
-                return f"{reason} for {wait:.0f} s more: {state.breaker.failures} failures, last: {state.last_error}"
-            case Reason.FULL:
-                return f"full: {state.inflight} in flight"
-            case Reason.UNHEALTHY if state.vitals is not None and state.vitals.last is not None:
-                return f"unhealthy: {state.vitals.last.reason}"
-            case _:
-                return str(reason)
+        return never(state, request.model) or not_now(state, now)
 
     # -- the decision ----------------------------------------------------------------------------------------------
 
@@ -218,7 +149,10 @@ class EndpointPool:
         """
         lane = self._lane(request.model)
         place, compared = self._decide(lane, request, now, tried, may_panic=may_panic)
-        return self._grant(place, lane, request, now, panic=not compared)
+        lease = self._grant(place, lane, request, now, panic=not compared)
+        if len(compared) < len(lane.places) and request.pinned_to is None:
+            lease.passed_over = _passed_over(lane, place, now)
+        return lease
 
     def explain(
         self, request: RouteRequest, now: float, tried: Container[int] = (), *, may_panic: bool = True
@@ -286,7 +220,7 @@ class EndpointPool:
         for place in asked:
             state = place.state
             if not state.clear:
-                reason = self._not_now(state, now)
+                reason = not_now(state, now)
                 if reason is not None:
                     lane.mark_absent(place, away=reason is not Reason.FULL)
                     continue
@@ -331,10 +265,10 @@ class EndpointPool:
         """
         doubtful = []
         for place in asked:
-            reason = self._not_now(place.state, now)
-            if reason is Reason.FULL and self._trusted(place.state, now):
+            reason = not_now(place.state, now)
+            if reason is Reason.FULL and trusted(place.state, now):
                 return None
-            if reason in _GUESSES:
+            if reason in GUESSES:
                 doubtful.append(place)
         return min(doubtful, key=lambda place: max(now, place.state.breaker.open_until), default=None)
 
@@ -376,7 +310,7 @@ class EndpointPool:
         return lane
 
     def _serving(self, model: str | None) -> Iterable[EndpointState]:
-        return (state for state in self.states.values() if self._never(state, model) is None)
+        return (state for state in self.states.values() if never(state, model) is None)
 
     # -- refusal ---------------------------------------------------------------------------------------------------
 
@@ -389,9 +323,9 @@ class EndpointPool:
             if reason is None:
                 reasons[state.endpoint.name] = f"tried: {state.last_error}" if state.last_error else "tried"
                 continue
-            reasons[state.endpoint.name] = self.describe(state, reason, now)
-            busy = busy or (reason in _BUSY and self._trusted(state, now))
-            wait = self.wait_seconds(state, reason, now)
+            reasons[state.endpoint.name] = describe(state, reason, now)
+            busy = busy or (reason in BUSY and trusted(state, now))
+            wait = wait_seconds(state, reason, now)
             if wait is not None:
                 waits.append(wait)
         retry_after = min(waits, default=None)
@@ -446,6 +380,17 @@ class EndpointPool:
         """Say that a waiting request may get in now."""
         if self.freed is not None:
             self.freed()
+
+
+def _passed_over(lane: Lane, chosen: Place, now: float) -> tuple[tuple[str, Reason], ...]:
+    """Right after a decision: the others that serve the model and could not be used, by name."""
+    found = []
+    for place in lane.places.values():
+        if not place.state.clear and place is not chosen:
+            reason = not_now(place.state, now)
+            if reason is not None:
+                found.append((place.state.endpoint.name, reason))
+    return tuple(found[:_MOST_PASSED_OVER])
 
 
 def _shares(endpoint: Endpoint) -> tuple[float, float]:

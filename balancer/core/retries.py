@@ -23,9 +23,14 @@ class RetryBudget:
         """Retries that may be under way at this moment."""
         return max(self.floor, int(self.active_requests * self._percent / 100))
 
+    @property
+    def spent(self) -> bool:
+        """Whether no further retry may begin at this moment."""
+        return self.active_retries >= self.limit
+
     def try_retry(self) -> bool:
         """Take one retry from the budget; False when it is spent. Each True must be given back with `retry_ended`."""
-        if self.active_retries >= self.limit:
+        if self.spent:
             self.refused_total += 1
             return False
         self.active_retries += 1

@@ -83,6 +83,13 @@ class EndpointState:
         self.completion_tokens_total = 0
         self.latency_sum_seconds = 0.0
 
+    def forgive(self, now: float) -> None:
+        """No failures, no cooldown and no throttling, as if a request had just been answered."""
+        self.breaker.succeeded(self.breaker.issue(now))
+        self.throttled_until = 0.0
+        self.credentials_refused = False
+        self.last_error = ""
+
     @property
     def healthy(self) -> bool:
         """Whether probes find it alive; True before the first."""

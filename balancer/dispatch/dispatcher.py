@@ -8,9 +8,10 @@ from collections.abc import Callable
 from balancer.core.endpoints import Endpoint, RouteRequest
 from balancer.core.pool import EndpointPool
 from balancer.core.retries import RetryBudget
-from balancer.dispatch.exchange import Exchange
+from balancer.dispatch.exchange import Exchange, Tailor
 from balancer.dispatch.journal import Journal
 from balancer.dispatch.queue import AdmissionQueue
+from balancer.traffic import AttemptRecord
 from balancer.upstream.connections import Connections
 from balancer.wire.openai import Operation, ParsedBody
 
@@ -50,6 +51,7 @@ class Dispatcher:
 
     `on_model_miss`, when set, is told of each model that nobody is known to serve (None: any would have done), or that
     one endpoint, by id, answered 404 for: whoever keeps the lists may want to ask again. It returns at once.
+    `on_attempt`, when set, is told of each attempt when it has ended; it returns at once and does not raise.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Dispatcher:
         self.usage_option = UsageOption()
         self.journal = Journal(pool)
         self.on_model_miss: Callable[[str | None, int | None], None] | None = None
+        self.on_attempt: Callable[[AttemptRecord], None] | None = None
 
     def exchange(
         self,
@@ -88,11 +91,34 @@ class Dispatcher:
         path: bytes,
         headers: bytes,
         body: bytes,
+        tailor: Tailor | None = None,
     ) -> Exchange:
-        """A new exchange for one client request."""
-        return Exchange(self, operation, parsed, request, path, headers, body)
+        """A new exchange for one client request; `tailor` makes the body instead, for each endpoint its own."""
+        return Exchange(self, operation, parsed, request, path, headers, body, tailor)
+
+    def why_final(self, tried: int, request: RouteRequest) -> str | None:
+        """Why a request that failed at `tried` endpoints is sent to no other; None: it may be, if a first retry is
+        within the budget.
+        """
+        if request.pinned_to is not None:
+            return "it is bound to one endpoint"
+        if tried > self.max_retries:
+            return f"at most {1 + self.max_retries} endpoints are tried"
+        return None
+
+    def cut(self, endpoint_id: int) -> int:
+        """End at once what is in flight at that endpoint; how many exchanges that were.
+
+        Answers that had begun break off, requests without one yet go to another endpoint. No fault of the endpoint.
+        """
+        return self.connections.cut(endpoint_id)
 
     def model_missed(self, model: str | None, endpoint_id: int | None = None) -> None:
         """Say that nobody serves `model`, or that this endpoint does not after all."""
         if self.on_model_miss is not None:
             self.on_model_miss(model, endpoint_id)
+
+    def attempted(self, record: AttemptRecord) -> None:
+        """Say that an attempt has ended."""
+        if self.on_attempt is not None:
+            self.on_attempt(record)

@@ -6,7 +6,7 @@ An `Exchange` owns at most one lease and one upstream response at a time. `open`
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from balancer.core.endpoints import FAILED, NEUTRAL, REJECTED, Endpoint, Outcome, RouteRequest, Usage
@@ -35,9 +35,12 @@ if TYPE_CHECKING:
 _HOLD_BYTES = 65_536
 _EVENT_STREAM = b"text/event-stream"
 
+# Makes the body for the endpoint that is going to get it. May raise an UpstreamError, which counts as that endpoint's.
+Tailor = Callable[[Endpoint], Awaitable[bytes]]
+
 
 class Exchange:
-    """One client request on its way to an endpoint.
+    """One client request on its way to an endpoint. `tailor`: who makes the body, where each endpoint gets its own.
 
     After `open`: `response` is the answer, `held` what was read of it already, `complete` whether that is all,
     `endpoint` who serves it, `upstream_model` the name it knows the model by, `usage_injected` whether its stream
@@ -53,6 +56,7 @@ class Exchange:
         "_parsed",
         "_retrying",
         "_struck",
+        "_tailor",
         "_tried",
         "_verdict",
         "attempts",
@@ -81,12 +85,14 @@ class Exchange:
         path: bytes,
         headers: bytes,
         body: bytes,
+        tailor: Tailor | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._operation = operation
         self._parsed = parsed
         self._headers = headers
         self._body = body
+        self._tailor = tailor
         self._tried: set[int] = set()
         self._struck = False
         self._retrying = False
@@ -155,6 +161,7 @@ class Exchange:
     def _settle(self) -> None:
         """There will be no other attempt. A stream may take minutes: keep nothing for it that it does not need."""
         self._body = b""
+        self._tailor = None
         if self._retrying:
             self._retrying = False
             self._dispatcher.budget.retry_ended()
@@ -171,9 +178,9 @@ class Exchange:
         assert lease is not None  # noqa: S101
         self._tried.add(lease.endpoint.id)
         self.panicked = self.panicked or lease.panic
-        if len(self._tried) > dispatcher.max_retries or self.request.pinned_to is not None:
+        if dispatcher.why_final(len(self._tried), self.request) is not None:
             return None
-        if not self._retrying:
+        if not (self._retrying or self._verdict.wished):
             if not dispatcher.budget.try_retry():
                 dispatcher.journal.retry_refused(dispatcher.budget, dispatcher.clock())
                 return None
@@ -204,23 +211,23 @@ class Exchange:
             and not self._parsed.asks_usage
             and dispatcher.usage_option.wanted(endpoint)
         )
-        self.response = await self._opening(inject=self.usage_injected)
+        body = self._body if self._tailor is None else await self._tailor(endpoint)
+        self.response = await self._opening(body, inject=self.usage_injected)
         if not self.usage_injected:
             return
         status = self.response.status
         if status in (400, 422) and await self._complains_of_usage():
             self.response.close()
             self.usage_injected = False
-            self.response = await self._opening(inject=False)
+            self.response = await self._opening(body, inject=False)
             if self.response.status < 400:
                 dispatcher.usage_option.rejected(endpoint)
         elif status < 300:
             dispatcher.usage_option.accepted(endpoint)
 
-    def _opening(self, *, inject: bool) -> Coroutine[Any, Any, UpstreamResponse]:
+    def _opening(self, body: bytes, *, inject: bool) -> Coroutine[Any, Any, UpstreamResponse]:
         """The exchange with the endpoint, to be awaited: everything else about it is decided."""
         dispatcher, asked = self._dispatcher, self._parsed.model
-        body = self._body
         if inject or self.upstream_model != asked:
             body = rewrite(
                 body,
@@ -350,11 +357,17 @@ class Exchange:
                 declined=declined,
                 retry_after_seconds=self._retry_after_of(response) if trouble else None,
             )
-        self.attempts.append(
-            AttemptRecord(
-                lease.endpoint.id, lease.endpoint.name, now - lease.acquired_at, outcome.value, result, lease.panic
-            )
+        record = AttemptRecord(
+            lease.endpoint.id,
+            lease.endpoint.name,
+            now - lease.acquired_at,
+            outcome.value,
+            result,
+            lease.panic,
+            lease.passed_over,
         )
+        self.attempts.append(record)
+        self._dispatcher.attempted(record)
         if declined:
             self._dispatcher.model_missed(self.request.model, lease.endpoint.id)
 
@@ -378,7 +391,8 @@ class Exchange:
         if abandoned:
             self._end_attempt(NEUTRAL, abandoned, usage)
         elif broken is not None:
-            self._end_attempt(FAILED, str(broken), usage)
+            verdict = judge_error(broken, retry_on_timeout=self._dispatcher.retry_on_timeout)
+            self._end_attempt(verdict.outcome, str(broken), usage)
         else:
             self._end_attempt(self._verdict.outcome, self._status_words(), usage)
 

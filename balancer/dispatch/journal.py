@@ -6,7 +6,8 @@ import logging
 from typing import NamedTuple
 
 from balancer.core.notices import Notice
-from balancer.core.pool import EndpointPool, Reason
+from balancer.core.pool import EndpointPool
+from balancer.core.reasons import Reason, describe
 from balancer.core.retries import RetryBudget
 from balancer.core.state import EndpointState
 from balancer.traffic import AttemptRecord, RequestRecord
@@ -56,9 +57,9 @@ class Journal:
         match notice:
             case Notice.OPENED:
                 reason = Reason.CREDENTIALS if state.credentials_refused else Reason.COOLING_DOWN
-                return f"takes no requests: {self._pool.describe(state, reason, now)}"
+                return f"takes no requests: {describe(state, reason, now)}"
             case Notice.THROTTLED:
-                return f"takes no requests: {self._pool.describe(state, Reason.THROTTLED, now)}"
+                return f"takes no requests: {describe(state, Reason.THROTTLED, now)}"
             case Notice.REFUSED_CREDENTIALS:
                 return state.last_error
             case Notice.TESTED:

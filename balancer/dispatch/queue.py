@@ -7,6 +7,8 @@ slip in between; a client that leaves takes its place with it.
 from __future__ import annotations
 
 import asyncio
+import heapq
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +18,10 @@ from balancer.core.lease import Lease
 from balancer.core.pool import EndpointPool
 
 _CLOCK_STEP_SECONDS = 0.001  # loops round timers to this
+
+
+# What decides who may serve a request: as long as the first one that wants this is refused, so are all others.
+_Wanted = tuple[str | None, int | None]
 
 
 class _Waiting(NamedTuple):
@@ -31,37 +37,34 @@ class AdmissionQueue:
         self.size = size
         self._timeout_seconds = timeout_seconds
         self._clock = clock
-        self._waiting: dict[int, _Waiting] = {}  # in order of arrival
+        self._lines: dict[_Wanted, OrderedDict[int, _Waiting]] = {}  # each in order of arrival, none of them empty
         self._arrivals = 0
+        self.depth = 0  # requests waiting at this moment
         self._alarm: asyncio.TimerHandle | None = None
         if size:
             pool.freed = self._hand_out
 
     def __repr__(self) -> str:
-        return f"<AdmissionQueue {len(self._waiting)} of {self.size}>"
-
-    @property
-    def depth(self) -> int:
-        """Requests waiting at this moment."""
-        return len(self._waiting)
+        return f"<AdmissionQueue {self.depth} of {self.size}>"
 
     async def admit(self, request: RouteRequest) -> Lease:
         """A lease at once, or after waiting for room. Raises NoEndpoint as the pool does, also when time is up."""
-        if self._waiting:
+        if self._lines:
             self._hand_out()  # time alone may have made room, and it is theirs who came first
         try:
             return self._pool.acquire(request, self._clock())
         except AllBusy as busy:
-            if len(self._waiting) >= self.size:
+            if self.depth >= self.size:
                 raise
             return await self._wait(request, busy)
 
     async def _wait(self, request: RouteRequest, busy: AllBusy) -> Lease:
         loop = asyncio.get_running_loop()
         self._arrivals += 1
-        place = self._arrivals
+        place, wanted = self._arrivals, (request.model, request.pinned_to)
         granted: asyncio.Future[Lease] = loop.create_future()
-        self._waiting[place] = _Waiting(request, granted)
+        self._lines.setdefault(wanted, OrderedDict())[place] = _Waiting(request, granted)
+        self.depth += 1
         deadline = loop.call_later(self._timeout_seconds, _expire, granted, busy)
         self._look_again(busy.retry_after)
         try:
@@ -71,8 +74,16 @@ class AdmissionQueue:
                 granted.result().release(Outcome.NEUTRAL, self._clock())
             raise
         finally:
-            self._waiting.pop(place, None)
+            self._leave(wanted, place)
             deadline.cancel()
+
+    def _leave(self, wanted: _Wanted, place: int) -> None:
+        """Wait no more; may be repeated."""
+        line = self._lines.get(wanted)
+        if line is not None and line.pop(place, None) is not None:
+            self.depth -= 1
+            if not line:
+                del self._lines[wanted]
 
     def _look_again(self, seconds: float | None) -> None:
         """A throttled endpoint becomes free by the clock; no release announces it."""
@@ -90,22 +101,23 @@ class AdmissionQueue:
 
     def _hand_out(self) -> None:
         now = self._clock()
-        refused: set[tuple[str | None, int | None]] = set()
-        for place, (request, granted) in list(self._waiting.items()):
-            wanted = (request.model, request.pinned_to)
-            if granted.done() or wanted in refused:
-                continue
+        firsts = [(next(iter(line)), wanted) for wanted, line in self._lines.items()]
+        heapq.heapify(firsts)  # places differ, so that what is wanted is never compared
+        while firsts:
+            place, wanted = heapq.heappop(firsts)
+            line = self._lines[wanted]
+            request, granted = line[place]
             try:
-                lease = self._pool.acquire(request, now)
+                if not granted.done():
+                    granted.set_result(self._pool.acquire(request, now))
             except AllBusy as busy:
-                refused.add(wanted)
                 self._look_again(busy.retry_after)
                 continue
             except NoEndpoint as error:
                 granted.set_exception(error)
-            else:
-                granted.set_result(lease)
-            del self._waiting[place]
+            self._leave(wanted, place)
+            if line:
+                heapq.heappush(firsts, (next(iter(line)), wanted))
 
 
 def _expire(granted: asyncio.Future[Lease], busy: AllBusy) -> None:

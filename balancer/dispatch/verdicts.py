@@ -15,6 +15,7 @@ no other attempt, whatever happens.
 | 404, 408, 425                                            | yes               | NEUTRAL  |
 | other 4xx                                                | no                | NEUTRAL  |
 | 600 and above                                            | yes               | FAILED   |
+| cut off by the operator                                  | yes               | NEUTRAL  |
 | 2xx, but an event stream that begins with an error       | yes               | FAILED   |
 | 2xx                                                      | no                | SUCCESS  |
 """
@@ -24,22 +25,27 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from balancer.core.endpoints import Outcome
-from balancer.core.errors import UpstreamError, UpstreamTimeout
+from balancer.core.errors import CutOff, UpstreamError, UpstreamTimeout
 
 
 class Verdict(NamedTuple):
-    """What an attempt's result means. `relay`: the endpoint's own answer may be shown to the client."""
+    """What an attempt's result means. `relay`: the endpoint's own answer may be shown to the client.
+
+    `wished`: the operator wants the request elsewhere, so the retry budget does not limit it.
+    """
 
     outcome: Outcome
     elsewhere: bool
     relay: bool
     credentials: bool = False
+    wished: bool = False
 
 
 PENDING = Verdict(Outcome.NEUTRAL, elsewhere=False, relay=False)
 GOOD = Verdict(Outcome.SUCCESS, elsewhere=False, relay=True)
 CREDENTIALS = Verdict(Outcome.FAILED, elsewhere=True, relay=False, credentials=True)
 BROKEN = Verdict(Outcome.FAILED, elsewhere=True, relay=False)
+CUT_OFF = Verdict(Outcome.NEUTRAL, elsewhere=True, relay=False, wished=True)
 _TIMED_OUT_FOR_GOOD = Verdict(Outcome.FAILED, elsewhere=False, relay=False)
 _SERVER_ERROR = Verdict(Outcome.FAILED, elsewhere=True, relay=True)
 _SECOND_500 = Verdict(Outcome.NEUTRAL, elsewhere=True, relay=True)
@@ -76,6 +82,8 @@ def judge_status(status: int, *, struck_before: bool = False) -> Verdict:
 
 def judge_error(error: UpstreamError, *, retry_on_timeout: bool) -> Verdict:
     """The verdict on an exchange without a usable answer."""
+    if isinstance(error, CutOff):
+        return CUT_OFF
     if isinstance(error, UpstreamTimeout) and not retry_on_timeout:
         return _TIMED_OUT_FOR_GOOD
     return BROKEN

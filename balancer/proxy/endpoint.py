@@ -13,17 +13,17 @@ from typing import Any
 from starlette.types import Message, Receive, Scope, Send
 
 from balancer.core.endpoints import Usage
-from balancer.core.errors import BalancerError, Draining, InvalidRequest, Unauthorized, UpstreamError
+from balancer.core.errors import BalancerError, BodyTooLarge, Draining, Unauthorized, UpstreamError
+from balancer.dispatch.answers import answer_head, choose_meter, model_header
 from balancer.dispatch.exchange import Exchange
-from balancer.proxy.answers import answer_head, choose_meter, model_header
 from balancer.proxy.gateway import Gateway, error_class, send_error
-from balancer.proxy.headers import Headers, read_client_headers, upstream_headers
 from balancer.proxy.intake import route
 from balancer.proxy.transport import Answering, answering_of
 from balancer.proxy.watch import ClientWatch
 from balancer.traffic import RequestRecord
 from balancer.upstream.http1 import UpstreamResponse
 from balancer.wire.answers import Meter
+from balancer.wire.headers import Headers, read_client_headers, upstream_headers
 from balancer.wire.openai import Operation, ParsedBody, answer_for, error_event, parse
 from balancer.wire.sse import StreamMeter
 from balancer.wire.usage import final_usage
@@ -131,7 +131,7 @@ class _Turn:
                 self._abandoned = "client left"
                 raise
             # Out of grace at shutdown. The task ends with what is left to say, so the cancellation ends here too.
-            self._error = Draining("the balancer is shutting down")
+            self._error = Draining()
             self._abandoned = "shut down"
         except Exception as problem:
             self._left_early = isinstance(problem, RuntimeError) and self._connection_is_lost()
@@ -163,7 +163,7 @@ class _Turn:
             raise Unauthorized("the client token is missing or not valid; send it as 'Authorization: Bearer <token>'")
         self._client = client
         if gateway.draining:
-            raise Draining("the balancer is shutting down")
+            raise Draining()
         body = await self._read_body(client_headers.content_length)
         self._read_at = gateway.clock()
         self._parsed = parsed = parse(body, operation)
@@ -182,11 +182,11 @@ class _Turn:
     async def _read_body(self, declared: int | None) -> bytes:
         limit = self._gateway.max_body_bytes
         if declared is not None and declared > limit:
-            raise _too_large(limit)
+            raise BodyTooLarge(limit)
         if self._answering is not None and (whole := self._answering.take_body()) is not None:
             self._unread = False
             if len(whole) > limit:
-                raise _too_large(limit)
+                raise BodyTooLarge(limit)
             return whole
         parts: list[bytes] = []
         size = 0
@@ -200,7 +200,7 @@ class _Turn:
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise _too_large(limit)
+                raise BodyTooLarge(limit)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _transport(self) -> Any:
@@ -410,7 +410,3 @@ class _Turn:
         if self._status < 400:
             return ""
         return "upstream" if self._status >= 500 else "throttled" if self._status == 429 else "client"
-
-
-def _too_large(limit: int) -> InvalidRequest:
-    return InvalidRequest(f"the request body is larger than {limit} bytes", code="body_too_large", status=413)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from balancer.core.endpoints import Endpoint
 from balancer.core.errors import (
     AllBusy,
     BalancerError,
+    CutOff,
     Draining,
     InvalidRequest,
     NoEndpoint,
@@ -25,16 +25,14 @@ from balancer.core.errors import (
 from balancer.core.model_names import AutoModel
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.affinity import Affinity
-from balancer.proxy.headers import Headers, endpoint_headers
 from balancer.proxy.watch import Watches
 from balancer.traffic import Traffic
+from balancer.wire.headers import Headers, endpoint_headers
 from balancer.wire.openai import answer_for
+from balancer.wire.stored_responses import StoredResponses
 
 # How long a refused body is still taken in, so that the client comes to read the refusal.
 _LINGER_SECONDS = 1.0
-# An id longer than this is nothing we would want to remember.
-_SEARCHED_BYTES = 4096
-_RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp[\w.-]{1,120})"')
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +53,7 @@ class Gateway:
     draining: bool = False
     active: int = 0
     watches: Watches = field(default_factory=Watches)
-    stored_responses: StoredResponses = field(default_factory=lambda: StoredResponses())  # noqa: PLW0108 - defined below
+    stored_responses: StoredResponses = field(default_factory=StoredResponses)
     _labels: dict[int, tuple[Endpoint, Headers]] = field(default_factory=dict)
     _ids: str = field(default_factory=lambda: f"req-{time.time_ns():x}-")
     _count: int = 0
@@ -73,27 +71,6 @@ class Gateway:
         return known[1]
 
 
-class StoredResponses:
-    """Which endpoint keeps which answer of the responses API; the oldest are forgotten beyond `size`."""
-
-    def __init__(self, size: int = 10_000) -> None:
-        self._size = size
-        self._endpoints: dict[str, int] = {}
-
-    def get(self, response_id: str) -> int | None:
-        """The id of the endpoint that made the answer."""
-        return self._endpoints.get(response_id)
-
-    def note(self, start_of_answer: bytes, endpoint_id: int) -> None:
-        """Find the id in the first bytes of an answer and keep it."""
-        found = _RESPONSE_ID.search(start_of_answer, 0, _SEARCHED_BYTES)
-        if found is None:
-            return
-        self._endpoints[found[1].decode()] = endpoint_id
-        if len(self._endpoints) > self._size:
-            del self._endpoints[next(iter(self._endpoints))]
-
-
 _ERROR_CLASSES: tuple[tuple[type[BalancerError], str], ...] = (
     (InvalidRequest, "invalid_request"),
     (Unauthorized, "unauthorized"),
@@ -101,6 +78,7 @@ _ERROR_CLASSES: tuple[tuple[type[BalancerError], str], ...] = (
     (AllBusy, "busy"),
     (NoEndpoint, "no_endpoint"),
     (UpstreamTimeout, "timeout"),
+    (CutOff, "cut_off"),
     (UpstreamError, "upstream"),
 )
 

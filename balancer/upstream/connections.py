@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from balancer.core.endpoints import Endpoint
-from balancer.core.errors import ConnectError, StaleConnection
+from balancer.core.errors import ConnectError, CutOff, StaleConnection
 from balancer.upstream.dialing import Dialer
 from balancer.upstream.http1 import Connection, UpstreamResponse
 from balancer.upstream.targets import Proxies, Target, target_of
@@ -48,7 +48,8 @@ class Connections:
         self._dialer = Dialer(connect_timeout_seconds=connect_timeout_seconds, ca_file=ca_file)
         self._proxies = Proxies(environ)
         self._pools: dict[int, _Pool] = {}
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, _Pool] = {}
+        self._dialing: dict[asyncio.Timeout, int] = {}  # for which endpoint
         self._all_lost = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -64,8 +65,8 @@ class Connections:
 
         `path` starts with a slash and is appended to the path of the base URL. `headers` are whole lines, each ending
         in CRLF, without host, content-length, authorization and connection. `method` is any but HEAD and CONNECT.
-        Raises ConnectError, BrokenConnection, ProtocolError or UpstreamTimeout. A reused connection that dies before
-        any byte of the answer is replaced by a fresh one, once.
+        Raises ConnectError, BrokenConnection, ProtocolError, UpstreamTimeout or CutOff. A reused connection that dies
+        before any byte of the answer is replaced by a fresh one, once.
         """
         pool = self._pools.get(endpoint.id)
         if pool is None or pool.endpoint is not endpoint:
@@ -94,6 +95,17 @@ class Connections:
         if pool is not None:
             pool.retire()
 
+    def cut(self, endpoint_id: int) -> int:
+        """End every exchange with that endpoint, also those begun when it had another address; how many there were.
+
+        Whoever opens or reads one finds CutOff, behind what had arrived.
+        """
+        dialing = [attempt for attempt, endpoint in self._dialing.items() if endpoint == endpoint_id]
+        for attempt in dialing:
+            attempt.reschedule(0)  # a time that has passed: it ends at once
+        running = [connection for connection, pool in self._open.items() if pool.endpoint.id == endpoint_id]
+        return len(dialing) + sum(connection.cut() for connection in running)
+
     async def close(self) -> None:
         """Close what is idle, cut what runs, refuse what comes, and wait until every socket is closed."""
         self._closed = True
@@ -106,13 +118,13 @@ class Connections:
             self._all_lost.clear()
             await self._all_lost.wait()
 
-    def _note_made(self, connection: Connection) -> None:
+    def _note_made(self, connection: Connection, pool: _Pool) -> None:
         """A socket was opened."""
-        self._open.add(connection)
+        self._open[connection] = pool
 
     def _note_lost(self, connection: Connection) -> None:
         """A socket was closed."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         if not self._open:
             self._all_lost.set()
 
@@ -138,7 +150,7 @@ class Connections:
         connection = Connection(pool, asyncio.get_running_loop(), self._clock)
         try:
             self._refuse_when_closed()
-            await self._dialer.dial(pool.target, pool.endpoint.verify_tls, connection)
+            await self._dial(pool, connection)
             self._refuse_when_closed()
         except BaseException:
             connection.abort()
@@ -146,6 +158,17 @@ class Connections:
             self._note_lost(connection)
             raise
         return connection
+
+    async def _dial(self, pool: _Pool, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(None) as attempt:
+                self._dialing[attempt] = pool.endpoint.id
+                try:
+                    await self._dialer.dial(pool.target, pool.endpoint.verify_tls, connection)
+                finally:
+                    del self._dialing[attempt]
+        except TimeoutError:
+            raise CutOff from None
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
@@ -232,7 +255,7 @@ class _Pool:
 
     def made(self, connection: Connection) -> None:
         """Count it in."""
-        self._home._note_made(connection)
+        self._home._note_made(connection, self)
 
     def lost(self, connection: Connection) -> None:
         """Count it out."""

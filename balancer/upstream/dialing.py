@@ -47,7 +47,8 @@ class Dialer:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 if target.proxy is None:
-                    await _connect(protocol, target.host, target.port, inner)
+                    host, port = target.connect_to or (target.host, target.port)
+                    await _connect(protocol, host, port, inner, server_name=target.host)
                 elif inner is None:
                     await _connect_to_proxy(protocol, target.proxy, outer)
                 else:
@@ -73,10 +74,12 @@ class Dialer:
 
 
 async def _connect(
-    protocol: asyncio.Protocol, host: str, port: int, context: ssl.SSLContext | None
+    protocol: asyncio.Protocol, host: str, port: int, context: ssl.SSLContext | None, *, server_name: str
 ) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_connection(lambda: protocol, host, port, ssl=context)
+    # A name without TLS is refused by the loop.
+    name = None if context is None else server_name
+    transport, _ = await loop.create_connection(lambda: protocol, host, port, ssl=context, server_hostname=name)
     return transport
 
 
@@ -84,7 +87,7 @@ async def _connect_to_proxy(
     protocol: asyncio.Protocol, proxy: Proxy, context: ssl.SSLContext | None
 ) -> asyncio.Transport:
     try:
-        return await _connect(protocol, proxy.host, proxy.port, context)
+        return await _connect(protocol, proxy.host, proxy.port, context, server_name=proxy.host)
     except TimeoutError:
         raise
     except OSError as error:

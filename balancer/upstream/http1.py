@@ -16,7 +16,14 @@ from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpResponseParser
 
-from balancer.core.errors import BrokenConnection, ProtocolError, StaleConnection, UpstreamError, UpstreamTimeout
+from balancer.core.errors import (
+    BrokenConnection,
+    CutOff,
+    ProtocolError,
+    StaleConnection,
+    UpstreamError,
+    UpstreamTimeout,
+)
 
 HEAD_LIMIT = 64 * 1024
 FIELD_LIMIT = 256
@@ -207,6 +214,13 @@ class Connection(asyncio.Protocol):
             self._owner.give_back(self)
         else:
             self.abort()
+
+    def cut(self) -> bool:
+        """End a running exchange, which finds CutOff behind what arrived before; whether there was one."""
+        if self._response.complete or self.error is not None:
+            return False
+        self._fail(CutOff())
+        return True
 
     def abort(self) -> None:
         """Cut the connection at once, at any time; whoever waits is woken and finds an error."""

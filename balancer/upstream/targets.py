@@ -16,6 +16,8 @@ from balancer.core.errors import ConnectError
 
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\\<>\"^`{|}]")
+LONGEST_URL = 500
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 
 
@@ -31,7 +33,10 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One origin and the way to it. `authority` is the Host value: no default port, IPv6 in brackets."""
+    """One origin and the way to it. `authority` is the Host value: no default port, IPv6 in brackets.
+
+    `connect_to`, an address and a port, is dialled instead of `host` and `port`, which TLS and Host go on naming.
+    """
 
     tls: bool
     host: str
@@ -39,6 +44,7 @@ class Target:
     authority: bytes
     path: bytes
     proxy: Proxy | None = None
+    connect_to: tuple[str, int] | None = None
 
     @property
     def request_prefix(self) -> bytes:
@@ -68,6 +74,38 @@ class Proxies:
         if not url or any(_covers(entry, host, port) for entry in self._direct):
             return None
         return _proxy(url)
+
+
+def normalised_base_url(text: str) -> str:
+    """`text` as it is kept: `/chat/completions` can be appended. Raises ConnectError, which never repeats it.
+
+    Scheme and host in lower case, no slash at the end; without a path it gets /v1, any other path stays as it is.
+    """
+    if _NOT_IN_URL.search(text):
+        raise ConnectError('base_url: must not hold blanks, control characters or any of \\ < > " ^ ` { | }')
+    parts = _split(text)
+    if parts.scheme not in _PORTS:
+        raise ConnectError("base_url: must start with http:// or https://")
+    if "@" in parts.netloc:
+        raise ConnectError("base_url: must not hold a user name or password: the key has a field of its own")
+    if "?" in text or "#" in text:
+        raise ConnectError("base_url: must not hold a query or a fragment")
+    url = f"{parts.scheme}://{parts.netloc.lower().removesuffix(':')}{parts.path.rstrip('/') or '/v1'}"
+    if len(url) > LONGEST_URL:
+        raise ConnectError(f"base_url: must be at most {LONGEST_URL} characters long")
+    target_of(url, Proxies({}))
+    return url
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        usable = parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConnectError("base_url: is not a valid URL")
+    return parts
 
 
 def target_of(base_url: str, proxies: Proxies) -> Target:

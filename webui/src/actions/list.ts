@@ -33,7 +33,11 @@ const ENDPOINTS: readonly Action[] = [
     keys: ["Enter"],
     spots: ["node", "wire", "table"],
     applies: needsOne,
-    run: ({ editor, ids }) => editor.ui.setState({ inspecting: true, selection: new Set([`endpoint-${ids[0]}`]) }),
+    run: ({ editor, ids }) => {
+      editor.ui.setState({ inspecting: true, selection: new Set([`endpoint-${ids[0]}`]) });
+      // Who asks for it by a key goes on with keys there.
+      requestAnimationFrame(() => document.querySelector<HTMLElement>("[data-inspector]")?.focus());
+    },
   },
   {
     id: "test",

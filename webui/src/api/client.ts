@@ -52,9 +52,12 @@ export class AdminClient {
 
   async send<T>(call: Call): Promise<Answer<T>> {
     const response = await this.fetch(call, AbortSignal.timeout(TIMEOUT_MILLISECONDS));
-    const text = await response.text().catch(() => "");
-    const parsed = parse(text);
-    if (!response.ok) throw this.problem(response.status, parsed, text);
+    const text = await response.text().catch(() => null);
+    const parsed = parse(text ?? "");
+    if (!response.ok) throw this.problem(response.status, parsed, text ?? "");
+    if (text === null) throw new ApiProblem(0, "The balancer's answer broke off.");
+    // A page of a proxy or of a network's login, for instance.
+    if (text && parsed === null) throw new ApiProblem(0, "Something else than the balancer answered.");
     return { value: parsed as T, revision: revisionOf(response) };
   }
 
@@ -119,22 +122,20 @@ function revisionOf(response: Response): number | null {
 
 /** What an error answer says, whatever its shape. */
 export function problemOf(status: number, parsed: unknown, text: string): ApiProblem {
-  const body = (parsed ?? {}) as { detail?: unknown; state?: unknown; fields?: unknown };
+  const body = (parsed ?? {}) as { detail?: unknown; state?: unknown };
   if (status === 409 && body.state) return new ApiProblem(409, String(body.detail), [], parsed as Conflict);
   if (Array.isArray(body.detail)) {
     const fields = body.detail.map(fieldOf);
-    return new ApiProblem(status, fields.map((each) => `${each.field}: ${each.message}`).join("; "), fields);
+    const words = fields.map(({ field, message }) => (field ? `${field}: ${message}` : message));
+    return new ApiProblem(status, words.join("; ") || `The balancer answered ${status}.`, fields);
   }
-  if (typeof body.detail === "string") {
-    const changed = Array.isArray(body.fields) ? `: ${body.fields.join(", ")}` : "";
-    return new ApiProblem(status, body.detail + changed);
-  }
+  if (typeof body.detail === "string") return new ApiProblem(status, body.detail);
   return new ApiProblem(status, text.slice(0, 200) || `The balancer answered ${status}.`);
 }
 
 function fieldOf(given: unknown): FieldProblem {
-  const { loc, msg } = given as { loc: (string | number)[]; msg: string };
+  const { loc = [], msg } = (given ?? {}) as { loc?: (string | number)[]; msg?: string };
   const inBody = loc.slice(1).filter((part) => part !== "fields");
   const index = typeof inBody[0] === "number" ? inBody[0] : null;
-  return { field: (index === null ? inBody : inBody.slice(1)).join("."), index, message: msg };
+  return { field: (index === null ? inBody : inBody.slice(1)).join("."), index, message: msg ?? String(given) };
 }

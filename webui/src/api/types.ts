@@ -81,11 +81,13 @@ export interface TokenView {
   prompt_tokens_total: number;
   completion_tokens_total: number;
   requests_per_second: number;
+  tokens_per_second: number;
 }
 
 export interface Stats {
   tokens_per_second: number;
   requests_per_second: number;
+  ttfb_median_seconds: number | null;
   total_inflight: number;
 }
 
@@ -98,6 +100,8 @@ export interface State {
   stats: Stats;
   client_tokens: TokenView[];
   environment_tokens: TokenView[];
+  /** No client needs a token: there is none and never was. */
+  open_to_all: boolean;
   retry_budget: { limit: number; active_retries: number; active_requests: number; refused_total: number };
   queue: { depth: number; size: number };
   overhead_median_seconds: number | null;
@@ -133,6 +137,8 @@ export interface AttemptView {
   outcome: string;
   result: string;
   panic: boolean;
+  /** Those that could not be used at that moment, with the reason. */
+  passed_over: Record<string, string>;
 }
 
 export interface RequestView {
@@ -155,6 +161,59 @@ export interface RequestView {
   completion_tokens: number | null;
   provenance: string | null;
   error: string;
+}
+
+export interface RequestsView {
+  /** All that ever finished since the start, also those that are no longer in the log. */
+  finished: number;
+  requests: RequestView[];
+}
+
+export interface CandidateView {
+  id: number;
+  name: string;
+  eligible: boolean;
+  reason: string | null;
+  reason_text: string | null;
+  wait_seconds: number | null;
+  /** The lowest wins, unless a session decides; null where it was not compared. */
+  score: number | null;
+  share: number | null;
+  affinity_preferred: boolean;
+}
+
+export interface ExplanationView {
+  would: "serve" | "wait" | "refuse" | "give_up";
+  status: number | null;
+  endpoint: { id: number; name: string } | null;
+  /** Served by an endpoint that is thought to be down, as nothing else is left. */
+  panic: boolean;
+  model: { asked: string | null; resolved: string | null };
+  strategy: string;
+  affinity: string;
+  candidates: CandidateView[];
+  refusal: { status: number; code: string | null; message: string; retry_after: number | null } | null;
+}
+
+export interface RevisionsView {
+  revision: number;
+  revisions: RevisionView[];
+}
+
+export interface SettingView {
+  name: string;
+  group: string;
+  /** "***" for a secret that is set. */
+  value: string;
+  default: string;
+  source: "environment" | "file" | "default" | "generated";
+  /** The variable it was given under, which may be an older name. */
+  variable: string | null;
+  help: string;
+  expected: string;
+  unit: string | null;
+  choices: string[];
+  secret: boolean;
 }
 
 export interface SeriesView {

@@ -15,17 +15,19 @@ import {
   ReactFlowProvider,
   SelectionMode,
   useConnection,
+  useOnViewportChange,
   useReactFlow,
 } from "@xyflow/react";
 import "@xyflow/react/dist/base.css";
 import "./canvas.css";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { canvasPort } from "../editor/acting";
-import { connect } from "../logic/acts";
+import { type Act, connect } from "../logic/acts";
 import { endpointIdOf, type GraphNode, type GraphWire, graphOf } from "../logic/graph";
 import { ENDPOINT_SIZE, GRID, type Places } from "../logic/layout";
 import { useEditor, useFlow, useStructure, useUi } from "../state/context";
 import type { Editor } from "../state/editor";
+import { ConnectionLine } from "./ConnectionLine";
 import { Dots, PathsContext, type WirePaths } from "./Dots";
 import { FocusLayer } from "./FocusLayer";
 import { ClientNode, EndpointNode, IncomingNode } from "./nodes";
@@ -39,6 +41,10 @@ const FIT = {
   maxZoom: 1.1,
   duration: 0,
 } as const;
+/** Below this zoom the small print cannot be read. */
+const FAR = 0.55;
+/** How far a wire is pulled out of its endpoint before letting go cuts it, in the canvas's measure. */
+const PULL = 60;
 const SNAP: [number, number] = [GRID, GRID];
 
 export function Canvas() {
@@ -59,6 +65,8 @@ function Flow() {
   const paths = useRef<WirePaths>(new Map());
   const [nodes, setNodes] = useState<Node[]>(() => graph.nodes.map((each) => nodeFor(each, selection)));
   usePort();
+  useDistance();
+  const onMoveStart = useRefitting();
 
   useEffect(() => {
     setNodes((before) => {
@@ -94,6 +102,7 @@ function Flow() {
           edgeTypes={EDGE_TYPES}
           onNodesChange={onNodesChange}
           onEdgesChange={onEdgesChange}
+          onMoveStart={onMoveStart}
           {...gestures}
           fitView
           fitViewOptions={FIT}
@@ -112,7 +121,7 @@ function Flow() {
           panOnScroll={false}
           zoomOnDoubleClick={false}
           nodeDragThreshold={3}
-          elevateEdgesOnSelect
+          connectionLineComponent={ConnectionLine}
         >
           <Background variant={BackgroundVariant.Dots} gap={GRID} size={1.4} color="var(--canvas-dot)" />
           <Dots />
@@ -150,7 +159,6 @@ function merged(fresh: Node, known: Node | undefined): Node {
 }
 
 function edgeFor(wire: GraphWire, selection: ReadonlySet<string>): Edge {
-  const editable = wire.kind === "wire";
   return {
     id: wire.id,
     type: wire.kind,
@@ -158,9 +166,12 @@ function edgeFor(wire: GraphWire, selection: ReadonlySet<string>): Edge {
     target: wire.target,
     selected: selection.has(wire.id),
     selectable: wire.endpointId !== null,
-    reconnectable: editable ? "target" : false,
+    // A wire is moved by pulling it out at its endpoint: the handle lies above the wire's own end.
+    reconnectable: false,
     data: { endpointId: wire.endpointId, draining: wire.kind === "draining" },
-    ariaRole: "presentation",
+    // The label beside it is what can be read and pressed.
+    ariaRole: "img",
+    ariaLabel: wire.says,
     domAttributes: { "aria-roledescription": undefined },
   };
 }
@@ -180,9 +191,8 @@ function select(editor: Editor, changes: readonly (NodeChange | EdgeChange)[]): 
 function useGestures() {
   const editor = useEditor();
   const flow = useReactFlow();
-  const reconnected = useRef(false);
   return useMemo(() => {
-    const submit = (act: Parameters<Editor["submit"]>[0]) => {
+    const submit = (act: Act) => {
       editor.submit(act).catch((error) => editor.complain(error));
     };
     const placeOf = (event: MouseEvent | TouchEvent) => {
@@ -202,38 +212,19 @@ function useGestures() {
       isValidConnection: ({ source, target }: Edge | Connection) =>
         source === "incoming" && endpointIdOf(target) !== null,
       onConnectEnd: (event: MouseEvent | TouchEvent, state: FinalConnectionState) => {
-        if (state.isValid) return;
-        const from = state.fromNode?.id;
-        const to = state.toNode?.id ?? nodeUnder(event);
+        if (state.isValid || !state.fromNode) return;
+        const [from, to] = [state.fromNode.id, state.toNode?.id ?? nodeUnder(event)];
+        const [plug, endpoint] = [pluggedId(editor, from), endpointIdOf(to)];
         // Dropping on the card is meant like dropping on its handle.
-        const id = endpointIdOf(from === "incoming" ? to : to === "incoming" ? from : null);
-        if (id !== null) submit(connect([id], true));
+        if (from === "incoming" && endpoint !== null) submit(connect([endpoint], true));
+        else if (plug === null && to === "incoming") submit(connect([endpointIdOf(from) ?? 0], true));
+        else if (plug !== null && endpoint !== null && endpoint !== plug) submit(replugged(plug, endpoint));
+        else if (plug !== null && !to && pulledFar(state)) submit(connect([plug], false));
         else if (from === "incoming" && !to) {
           const at = placeOf(event);
-          editor.ui.setState({
-            dialog: { kind: "add", connect: true, at: { x: at.x, y: at.y - ENDPOINT_SIZE.height / 2 } },
-          });
+          const place = { x: at.x, y: at.y - ENDPOINT_SIZE.height / 2 };
+          editor.ui.setState({ dialog: { kind: "add", connect: true, at: place } });
         }
-      },
-      onReconnectStart: () => {
-        reconnected.current = false;
-      },
-      onReconnect: (edge: Edge, { target }: Connection) => {
-        reconnected.current = true;
-        const [from, to] = [endpointIdOf(edge.target), endpointIdOf(target)];
-        if (from === null || to === null || from === to) return;
-        submit({
-          kind: "change",
-          updates: [
-            { id: from, fields: { connected: false } },
-            { id: to, fields: { connected: true } },
-          ],
-        });
-      },
-      onReconnectEnd: (event: MouseEvent | TouchEvent, edge: Edge, _: unknown, state: FinalConnectionState) => {
-        const id = endpointIdOf(edge.target);
-        if (reconnected.current || id === null || state.toNode || nodeUnder(event)) return;
-        submit(connect([id], false));
       },
       onNodeDragStop: (_: unknown, __: Node, moved: Node[]) => {
         const places: Places = {};
@@ -250,6 +241,27 @@ function useGestures() {
       onPaneContextMenu: (event: React.MouseEvent | MouseEvent) => openMenu(event, null),
     };
   }, [editor, flow]);
+}
+
+/** The endpoint whose wire is pulled out when a drag begins at this node; null when none is in it. */
+function pluggedId(editor: Editor, node: string): number | null {
+  const id = endpointIdOf(node);
+  return editor.structure.endpoints.some((each) => each.id === id && each.connected) ? id : null;
+}
+
+function replugged(from: number, to: number): Act {
+  return {
+    kind: "change",
+    updates: [
+      { id: from, fields: { connected: false } },
+      { id: to, fields: { connected: true } },
+    ],
+  };
+}
+
+/** Far enough to be meant. */
+function pulledFar({ from, to }: FinalConnectionState): boolean {
+  return from !== null && to !== null && Math.hypot(to.x - from.x, to.y - from.y) > PULL;
 }
 
 function nodeUnder(event: MouseEvent | TouchEvent): string | null {
@@ -272,6 +284,42 @@ function WirePreview() {
   return null;
 }
 
+/** From afar the cards say less, and larger. */
+function useDistance(): void {
+  const flow = useReactFlow();
+  const tell = useCallback(({ zoom }: { zoom: number }) => {
+    const canvas = document.querySelector<HTMLElement>("[data-canvas]");
+    if (canvas) canvas.dataset.far = String(zoom < FAR);
+  }, []);
+  useOnViewportChange({ onChange: tell });
+  useEffect(() => tell(flow.getViewport()), [flow, tell]);
+}
+
+/** What shows everything goes on to, when a panel opens beside it; a view the operator chose is left alone. */
+function useRefitting(): (event: MouseEvent | TouchEvent | null) => void {
+  const flow = useReactFlow();
+  const chosen = useRef(false);
+  useEffect(() => {
+    const canvas = document.querySelector("[data-canvas]");
+    if (!canvas) return;
+    const observer = new ResizeObserver(() => {
+      if (!chosen.current) void flow.fitView(FIT);
+    });
+    observer.observe(canvas);
+    const refit = canvasPort.subscribe(({ fitted }, before) => {
+      if (fitted !== before.fitted) chosen.current = false;
+    });
+    return () => {
+      observer.disconnect();
+      refit();
+    };
+  }, [flow]);
+  return useCallback((event) => {
+    // Without an event it was moved by us.
+    if (event) chosen.current = true;
+  }, []);
+}
+
 /** Lets actions move the view. */
 function usePort(): void {
   const flow = useReactFlow();
@@ -280,7 +328,10 @@ function usePort(): void {
     const duration = still ? 0 : 200;
     canvasPort.setState({
       port: {
-        fit: () => void flow.fitView({ ...FIT, duration }),
+        fit: () => {
+          canvasPort.setState(({ fitted }) => ({ fitted: fitted + 1 }));
+          void flow.fitView({ ...FIT, duration });
+        },
         zoomIn: () => void flow.zoomIn({ duration }),
         zoomOut: () => void flow.zoomOut({ duration }),
         show: (id) => void flow.fitView({ nodes: [{ id }], maxZoom: 1, minZoom: flow.getZoom(), duration }),

@@ -19,7 +19,9 @@ export type WirePaths = Map<string, WirePath>;
 
 export const PathsContext = createContext<WirePaths>(new Map());
 
-const FRAME_MILLISECONDS = 1000 / 30;
+/** Between the end of a frame and the next: about 25 a second. */
+const FRAME_MILLISECONDS = 30;
+const IDLE_MILLISECONDS = 500;
 
 export function Dots() {
   const surface = useRef<HTMLCanvasElement>(null);
@@ -32,27 +34,42 @@ export function Dots() {
     if (!canvas || !pen) return;
     const still = matchMedia("(prefers-reduced-motion: reduce)");
     let frame = 0;
-    let drawnAt = 0;
+    let timer: ReturnType<typeof setTimeout> | undefined;
     let blank = true;
+    let colours = coloursOf(canvas);
+    // Asked for when they may have changed, never in a frame: asking makes the browser lay out the page.
+    const restyle = new MutationObserver(() => {
+      colours = coloursOf(canvas);
+    });
+    restyle.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    const resized = new ResizeObserver(() => resize(canvas));
+    resized.observe(canvas);
+    const later = (milliseconds: number) => {
+      timer = setTimeout(() => {
+        // Asked for one at a time: every frame asked for is one the browser composes.
+        frame = requestAnimationFrame(draw);
+      }, milliseconds);
+    };
     const draw = (now: number) => {
-      frame = requestAnimationFrame(draw);
-      if (now - drawnAt < FRAME_MILLISECONDS) return;
-      drawnAt = now;
       const idle = still.matches || editor.numbers.getState().frozen || !flows(paths);
+      later(idle ? IDLE_MILLISECONDS : FRAME_MILLISECONDS);
       if (idle && blank) return;
       blank = idle;
-      resize(canvas);
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, canvas.width, canvas.height);
       if (idle) return;
       const { x, y, zoom } = flow.getViewport();
       const scale = devicePixelRatio;
       pen.setTransform(zoom * scale, 0, 0, zoom * scale, x * scale, y * scale);
-      const style = getComputedStyle(canvas);
-      drawAll(pen, paths, now / 1000, style.getPropertyValue("--accent"), style.getPropertyValue("--bad"));
+      drawAll(pen, paths, now / 1000, colours);
     };
-    frame = requestAnimationFrame(draw);
-    return () => cancelAnimationFrame(frame);
+    later(0);
+    return () => {
+      clearTimeout(timer);
+      cancelAnimationFrame(frame);
+      restyle.disconnect();
+      resized.disconnect();
+    };
   }, [editor, flow, paths]);
   // biome-ignore lint/a11y/noAriaHiddenOnFocusable: a drawing surface takes no focus
   return <canvas ref={surface} className="dots" aria-hidden="true" />;
@@ -70,7 +87,17 @@ function resize(canvas: HTMLCanvasElement): void {
   if (canvas.height !== height) canvas.height = height;
 }
 
-function drawAll(pen: CanvasRenderingContext2D, paths: WirePaths, now: number, good: string, bad: string): void {
+interface Colours {
+  good: string;
+  bad: string;
+}
+
+function coloursOf(canvas: HTMLCanvasElement): Colours {
+  const style = getComputedStyle(canvas);
+  return { good: style.getPropertyValue("--accent"), bad: style.getPropertyValue("--bad") };
+}
+
+function drawAll(pen: CanvasRenderingContext2D, paths: WirePaths, now: number, { good, bad }: Colours): void {
   const wrong: [number, number][] = [];
   pen.fillStyle = good;
   pen.beginPath();

@@ -2,14 +2,15 @@
 // W draws a wire. The graph library's handles know no keys.
 
 import type { ReactNode } from "react";
-import { canvasPort } from "../editor/acting";
+import { action } from "../actions/list";
+import { canvasPort, contextOf, runAction } from "../editor/acting";
 import { connect } from "../logic/acts";
 import { endpointIdOf, graphOf } from "../logic/graph";
 import { CLIENT_SIZE, type Direction, ENDPOINT_SIZE, GRID, INCOMING_SIZE, nearest, type Place } from "../logic/layout";
 import { byRank } from "../logic/shares";
 import { spoken } from "../logic/status";
-import { receivers } from "../logic/structure";
-import { useEditor, useUi } from "../state/context";
+import { isDense, receivers } from "../logic/structure";
+import { useEditor, useStructure, useUi } from "../state/context";
 import type { Editor } from "../state/editor";
 
 const ARROWS: Record<string, Direction> = {
@@ -23,10 +24,12 @@ const SIZES = { endpoint: ENDPOINT_SIZE, incoming: INCOMING_SIZE, client: CLIENT
 export function FocusLayer({ children }: { children: ReactNode }) {
   const editor = useEditor();
   const cursor = useUi((state) => state.cursor);
+  const dense = isDense(useStructure());
   return (
     <div
       className="canvas"
       data-canvas
+      data-dense={dense}
       data-testid="canvas"
       role="application"
       aria-label="Flow canvas. Arrow keys go from node to node, question mark lists all keys."
@@ -65,7 +68,7 @@ function press(editor: Editor, event: React.KeyboardEvent): boolean {
       if (wiringFrom) endWire(editor);
       else if (event.shiftKey) toggle(editor, cursor);
       else if (endpointIdOf(cursor) !== null) {
-        editor.ui.setState({ selection: new Set([cursor ?? ""]), inspecting: true });
+        void runAction(action("inspect"), contextOf(editor, [endpointIdOf(cursor) ?? 0]));
       }
       return true;
     case "w":

@@ -8,7 +8,7 @@ import { connect } from "../logic/acts";
 import { along, curveOf } from "../logic/curve";
 import { compact, percent, rate } from "../logic/format";
 import { targets } from "../logic/shares";
-import { endpointOf } from "../logic/structure";
+import { endpointOf, isDense } from "../logic/structure";
 import { dotsOf, errorPart, labelOf, travelSeconds, widthOf } from "../logic/wires";
 import { useEditor, useEndpointNumbers, useNumbers, useStructure, useUi } from "../state/context";
 import { PathsContext } from "./Dots";
@@ -24,6 +24,7 @@ export const Wire = memo(function Wire(props: Props) {
   const id = props.data?.endpointId ?? 0;
   const numbers = useEndpointNumbers(id);
   const draining = props.data?.draining ?? false;
+  const dense = isDense(useStructure());
   const stuck = !draining && numbers !== undefined && !numbers.eligible && numbers.reason !== "full";
   usePath(props.id, path, id, draining);
   const part = (numbers?.share_percent ?? 0) / 100;
@@ -39,7 +40,9 @@ export const Wire = memo(function Wire(props: Props) {
         className={`wire ${kind}${props.selected ? " selected" : ""}`}
         style={{ strokeWidth: draining ? 3 : widthOf(part) }}
       />
-      <WireLabel id={id} draining={draining} selected={props.selected ?? false} x={x} y={y} />
+      {(!dense || props.selected) && (
+        <WireLabel id={id} draining={draining} selected={props.selected ?? false} x={x} y={y} />
+      )}
     </>
   );
 });
@@ -146,7 +149,7 @@ export const ClientWire = memo(function ClientWire(props: Props) {
   const [path] = getBezierPath(props);
   const key = props.source.replace(/^client-/, "");
   const total = useNumbers((state) => state.numbers.totals.tokens_per_second);
-  const own = useNumbers((state) => state.clientRates.get(key));
+  const own = useNumbers((state) => state.numbers.clients.get(key)?.tokensPerSecond);
   const part = own === undefined ? 1 : total > 0 ? own / total : 0;
   return (
     <BaseEdge id={props.id} path={path} className="wire client-wire" style={{ strokeWidth: widthOf(part) * 0.7 }} />

@@ -32,7 +32,7 @@ export const IncomingNode = memo(function IncomingNode({ id }: Props) {
       <span className="small muted">Incoming</span>
       <span className="incoming-rate">{compact(totals.tokens_per_second)}</span>
       <span className="small muted">tok/s · {rate(totals.requests_per_second)} req/s</span>
-      <Handle type="source" position={Position.Right} id="out" aria-label="Draw a wire from Incoming" />
+      <Handle type="source" position={Position.Right} id="out" title="Draw a wire from here" />
     </div>
   );
 });
@@ -40,10 +40,11 @@ export const IncomingNode = memo(function IncomingNode({ id }: Props) {
 export const ClientNode = memo(function ClientNode({ id, data }: Props) {
   const client = data.node.kind === "client" ? data.node.client : null;
   const total = useNumbers((state) => state.numbers.totals.tokens_per_second);
-  const own = useNumbers((state) => (client ? (state.clientRates.get(client.key) ?? 0) : 0));
+  const own = useNumbers((state) => (client ? (state.numbers.clients.get(client.key)?.tokensPerSecond ?? 0) : 0));
   const cursor = useUi((state) => state.cursor === id);
-  const name = client?.name ?? "anyone";
-  const what = client ? "client token" : "open to all";
+  const open = useStructure().open;
+  const name = client?.name ?? (open ? "anyone" : "nobody");
+  const what = client ? "client token" : open ? "open to all" : "no client token";
   return (
     <div
       id={`node-${id}`}
@@ -53,7 +54,9 @@ export const ClientNode = memo(function ClientNode({ id, data }: Props) {
       title={
         client
           ? `${client.preview}${client.id === null ? " · from LB_CLIENT_TOKENS" : ""}`
-          : "The data plane is open: create a client token to close it."
+          : open
+            ? "The data plane is open: create a client token to close it."
+            : "There is no client token any more: nobody can send."
       }
     >
       <strong className="truncate">{name}</strong>
@@ -95,7 +98,7 @@ function EndpointCard({ endpoint, className }: { endpoint: EndpointConfig; class
       aria-label={spoken(endpoint, numbers)}
       className={classes("node endpoint", !(connected && enabled) && "off", className)}
     >
-      <Handle type="target" position={Position.Left} id="in" aria-label={`Wire to ${name}`} />
+      <Handle type="target" position={Position.Left} id="in" title="Draw a wire to here" />
       <div className="endpoint-head">
         <Load endpoint={endpoint} />
         <div className="grow">
@@ -119,13 +122,18 @@ function EndpointCard({ endpoint, className }: { endpoint: EndpointConfig; class
         {mode === "priority" && connected && <span className="rank-badge">rank {endpoint.priority_order}</span>}
         {endpoint.discovered && <span className="small muted">discovered</span>}
         <Draining endpoint={endpoint} inflight={numbers?.inflight ?? 0} />
+        {connected && numbers?.share_percent != null && (
+          <span className="share-chip" title="Share of all tokens, last 60 s">
+            {numbers.share_percent.toFixed(1)} %
+          </span>
+        )}
       </div>
       <div className="endpoint-numbers">
         <Figure value={compact(numbers?.tokens_per_second ?? 0)} unit="tok/s" />
         <Figure value={rate(numbers?.requests_per_second ?? 0)} unit="req/s" />
         <Figure value={`${numbers?.inflight ?? 0} / ${endpoint.max_concurrent || "∞"}`} unit="in flight" />
       </div>
-      <Sparkline points={spark} width={238} height={18} />
+      <Sparkline points={spark} width={234} height={16} />
     </div>
   );
 }

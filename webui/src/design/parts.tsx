@@ -1,6 +1,6 @@
 // The small parts all views are built from: icons, buttons, badges, fields, dialogs.
 
-import { type ReactNode, useEffect, useId, useRef } from "react";
+import { type ReactNode, useId, useLayoutEffect, useRef } from "react";
 import type { Status, IconName as StatusIcon } from "../logic/status";
 
 const PATHS = {
@@ -144,6 +144,13 @@ export function Field({
   );
 }
 
+const FIRST = [
+  "[data-autofocus]",
+  ".dialog-body :is(input, textarea, select)",
+  ".dialog-foot .primary",
+  ".dialog-foot .button",
+].join(", ");
+
 /** A modal dialog: focus goes in and comes back, Escape closes. */
 export function Dialog({
   title,
@@ -160,9 +167,12 @@ export function Dialog({
 }) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  // Not useEffect: it would close the dialog after it has left the page, too late to give the focus back.
+  useLayoutEffect(() => {
     const dialog = ref.current;
     dialog?.showModal();
+    // The browser would begin at the button that closes it.
+    dialog?.querySelector<HTMLElement>(FIRST)?.focus();
     return () => dialog?.close();
   }, []);
   return (

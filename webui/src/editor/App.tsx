@@ -2,6 +2,7 @@
 
 import { useEffect } from "react";
 import { Canvas } from "../canvas/Canvas";
+import { Boundary } from "../design/Boundary";
 import { Inspector } from "../panels/Inspector";
 import { TableView } from "../panels/TableView";
 import { useEditor, useFlow, useSession, useUi } from "../state/context";
@@ -51,6 +52,7 @@ function Workspace() {
   }, [editor]);
   const view = useUi((state) => state.view);
   const stale = useSession((state) => state.link.kind === "offline");
+  const selection = useUi((state) => state.selection);
   const inspecting = useUi((state) => state.inspecting && selectedEndpoints(state.selection).length > 0);
   return (
     <div className="workspace" data-inspecting={inspecting} data-stale={stale}>
@@ -61,12 +63,16 @@ function Workspace() {
         {view === "canvas" ? <Canvas /> : <TableView />}
         <EmptyState />
         <QuotaBar />
+        <Toasts />
       </main>
-      {inspecting && <Inspector />}
+      {inspecting && (
+        <Boundary of={[...selection].join()}>
+          <Inspector />
+        </Boundary>
+      )}
       <Drawer />
       <ContextMenu />
       <Dialogs />
-      <Toasts />
     </div>
   );
 }

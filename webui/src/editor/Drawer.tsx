@@ -1,6 +1,7 @@
 // The drawer at the bottom: what happened, what was changed, who may send, what the process runs with.
 
 import { lazy, Suspense } from "react";
+import { Boundary } from "../design/Boundary";
 import { Button } from "../design/parts";
 import { RequestLog } from "../panels/RequestLog";
 import { RevisionLog } from "../panels/RevisionLog";
@@ -25,7 +26,7 @@ export function Drawer() {
   const open = useUi((state) => state.drawer);
   const tab = TABS.find(([id]) => id === open);
   if (!tab) return null;
-  const [, title, content] = tab;
+  const [id, title, content] = tab;
   const step = (event: React.KeyboardEvent) => {
     const by = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
     if (!by) return;
@@ -66,7 +67,9 @@ export function Drawer() {
         />
       </div>
       <div className="drawer-body" id="drawer-panel" role="tabpanel" aria-labelledby={`tab-${open}`} tabIndex={-1}>
-        <Suspense fallback={<p className="empty">Loading …</p>}>{content()}</Suspense>
+        <Suspense fallback={<p className="empty">Loading …</p>}>
+          <Boundary of={id}>{content()}</Boundary>
+        </Suspense>
       </div>
     </section>
   );

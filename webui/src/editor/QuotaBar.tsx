@@ -12,6 +12,9 @@ import { useEditor, useNumbers, useStructure, useUi } from "../state/context";
 import { useAct } from "./acting";
 import { FloatingConsequence } from "./Consequence";
 
+/** More could not be told apart: then quotas are set in the table or the inspector. */
+const MOST_BORDERS = 16;
+
 export function QuotaBar() {
   const structure = useStructure();
   const serving = receivers(structure);
@@ -133,7 +136,7 @@ function Borders({
           <Segment key={each.id} part={part} tint={place} title={`${each.name} ${percent(each.token_quota_percent)}`}>
             <span className="truncate quota-name">{each.name}</span>
             <strong>{percent(Math.round(each.token_quota_percent * 10) / 10)}</strong>
-            {right && (
+            {right && serving.length <= MOST_BORDERS && (
               <span
                 className="quota-border"
                 role="slider"

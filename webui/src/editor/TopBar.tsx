@@ -5,6 +5,7 @@ import { action } from "../actions/list";
 import { Button, type IconName } from "../design/parts";
 import { MODES, modeOf } from "../logic/modes";
 import { useEditor, useFlow, useSession, useStructure, useUi } from "../state/context";
+import type { Saving } from "../state/flow";
 import { useAct } from "./acting";
 import { Menu, MenuItem } from "./Menu";
 
@@ -51,6 +52,7 @@ export function TopBar() {
         </Button>
         <Button
           tone="quiet"
+          className="roomy"
           aria-pressed={drawer === "changes"}
           icon="history"
           onClick={() => run(action("drawer-changes"))}
@@ -73,8 +75,14 @@ export function TopBar() {
         onClick={() => run(action("redo"))}
       />
       <MoreMenu />
-      <Button tone="primary" icon="plus" onClick={() => run(action("add"))}>
-        Endpoint
+      <Button
+        tone="primary"
+        icon="plus"
+        className="topbar-add"
+        title="Add endpoint (N)"
+        onClick={() => run(action("add"))}
+      >
+        <span className="label">Endpoint</span>
       </Button>
     </header>
   );
@@ -117,17 +125,26 @@ function ModeSwitch() {
   );
 }
 
+const SAVING: Record<Saving, string> = {
+  saved: "saved",
+  saving: "saving",
+  waiting: "waiting to save",
+  failed: "not saved",
+};
+
 function SaveState() {
   const revision = useFlow((state) => state.server?.revision ?? 0);
   const saving = useFlow((state) => state.saving);
   return (
     <span className="save-state small muted" data-testid="save-state">
-      revision {revision} · {saving === "failed" ? "not saved" : saving}
+      revision {revision} · {SAVING[saving]}
     </span>
   );
 }
 
 const MORE: readonly [string, IconName][] = [
+  ["drawer-charts", "chart"],
+  ["drawer-changes", "history"],
   ["drawer-tokens", "key"],
   ["drawer-settings", "sliders"],
   ["palette", "search"],

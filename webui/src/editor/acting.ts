@@ -7,8 +7,8 @@ import { useEditor } from "../state/context";
 import type { Editor } from "../state/editor";
 import { selectedEndpoints } from "../state/ui";
 
-/** The canvas that is shown, null while there is none. It announces itself. */
-export const canvasPort = createStore<{ port: CanvasPort | null }>(() => ({ port: null }));
+/** The canvas that is shown, null while there is none. It announces itself. `fitted` counts how often all was shown. */
+export const canvasPort = createStore<{ port: CanvasPort | null; fitted: number }>(() => ({ port: null, fitted: 0 }));
 
 export function contextOf(editor: Editor, ids?: readonly number[], at?: Place): ActionContext {
   const { selection, cursor } = editor.ui.getState();

@@ -77,7 +77,17 @@ export function clashes(act: Act, conflict: Conflict): string[] {
   if (act.kind === "delete") {
     return theirs.filter((name) => mine.some((each) => name === each || name.startsWith(`${each}.`)));
   }
-  return theirs.filter((name) => mine.includes(name));
+  return theirs.filter((name) => mine.includes(name) && !agrees(act, name, conflict));
+}
+
+/** Both want the same, for instance because the answer to this very act was lost on the way. */
+function agrees(act: Act, name: string, conflict: Conflict): boolean {
+  const after = conflict.changed[name]?.after;
+  if (act.kind === "mode") return after === act.mode;
+  const [, id, field] = name.split(".");
+  if (act.kind !== "change" || !field) return false;
+  const fields = act.updates.find((each) => each.id === Number(id))?.fields as Record<string, unknown> | undefined;
+  return JSON.stringify(fields?.[field]) === JSON.stringify(after);
 }
 
 /** The structure as it would be. What only the server knows (new ids, what a revert does) is left as it is. */
@@ -128,7 +138,12 @@ function changeInWords(updates: Update[], names: (ids: number[]) => string): str
   const fields = new Set(updates.flatMap((each) => Object.keys(each.fields)));
   const first = updates[0]?.fields ?? {};
   if (fields.size === 1 && fields.has("connected")) {
-    return `${who} ${first.connected ? "connected" : "disconnected"}`;
+    const [on, off] = [true, false].map((connected) =>
+      updates.flatMap((each) => (each.fields.connected === connected ? each.id : [])),
+    ) as [number[], number[]];
+    return [on.length ? `${names(on)} connected` : "", off.length ? `${names(off)} disconnected` : ""]
+      .filter(Boolean)
+      .join(", ");
   }
   if (fields.size === 1 && fields.has("enabled")) return `${who} ${first.enabled ? "enabled" : "disabled"}`;
   if (fields.size === 1 && fields.has("token_quota_percent")) {

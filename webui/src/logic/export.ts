@@ -71,12 +71,18 @@ export function readExport(text: string): Exported {
   if (file.version !== VERSION)
     throw new NotAnExport(`Version ${file.version} of the format is not known; ${VERSION} is.`);
   if (!Array.isArray(file.endpoints)) throw new NotAnExport('"endpoints" must be a list.');
-  file.endpoints.forEach((each, place) => {
+  const names = new Set<string>();
+  const endpoints = file.endpoints.map((each, place): NewEndpoint => {
     if (typeof each?.name !== "string" || typeof each.base_url !== "string") {
       throw new NotAnExport(`endpoints[${place}] needs a "name" and a "base_url".`);
     }
+    if (names.has(each.name)) throw new NotAnExport(`endpoints[${place}]: the name "${each.name}" is there twice.`);
+    names.add(each.name);
+    // Keys do not travel in files, whoever wrote them there.
+    const { api_key: _key, ...rest } = each;
+    return rest;
   });
-  return { format: FORMAT, version: VERSION, routing_mode: String(file.routing_mode ?? ""), endpoints: file.endpoints };
+  return { format: FORMAT, version: VERSION, routing_mode: String(file.routing_mode ?? ""), endpoints };
 }
 
 export interface ImportPlan {

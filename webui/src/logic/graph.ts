@@ -1,6 +1,6 @@
 // The structure as a graph: which nodes, which wires, where. The ids are those of the whole editor.
 
-import { CLIENT_SIZE, type Place, placeOfEnvironmentClient } from "./layout";
+import { CLIENT_SIZE, INCOMING_SIZE, type Place, placeOfEnvironmentClient } from "./layout";
 import type { ClientConfig, EndpointConfig, Structure } from "./structure";
 
 export type GraphNode =
@@ -14,6 +14,8 @@ export interface GraphWire {
   source: string;
   target: string;
   endpointId: number | null;
+  /** In words, for whoever cannot see it. */
+  says: string;
 }
 
 export interface Graph {
@@ -39,14 +41,15 @@ export function graphOf(structure: Structure, draining: readonly number[]): Grap
       }),
     ),
   ];
-  const wires: GraphWire[] = clients.map(({ id }) => ({
-    id: `from-${id}`,
+  const wires: GraphWire[] = clients.map((node) => ({
+    id: `from-${node.id}`,
     kind: "client",
-    source: id,
+    source: node.id,
     target: "incoming",
     endpointId: null,
+    says: `${(node.kind === "client" && node.client?.name) || "Anyone"} sends to Incoming`,
   }));
-  for (const { id, connected } of structure.endpoints) {
+  for (const { id, name, connected } of structure.endpoints) {
     if (!connected && !draining.includes(id)) continue;
     wires.push({
       id: wireOf(id),
@@ -54,6 +57,7 @@ export function graphOf(structure: Structure, draining: readonly number[]): Grap
       source: "incoming",
       target: nodeOf(id),
       endpointId: id,
+      says: connected ? `Wire from Incoming to ${name}` : `${name} is draining`,
     });
   }
   return { nodes, wires };
@@ -62,8 +66,8 @@ export function graphOf(structure: Structure, draining: readonly number[]): Grap
 function clientNodes(structure: Structure): GraphNode[] {
   if (!structure.clients.length) {
     const place = {
-      x: structure.incoming.x - CLIENT_SIZE.width - 130,
-      y: structure.incoming.y + 18,
+      x: structure.incoming.x - CLIENT_SIZE.width - 160,
+      y: structure.incoming.y + (INCOMING_SIZE.height - CLIENT_SIZE.height) / 2,
     };
     return [{ id: ANYONE, kind: "client", place, movable: false, client: null }];
   }

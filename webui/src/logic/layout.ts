@@ -1,6 +1,6 @@
 // Places on the canvas: the tidy star, the next node in a direction, free room for a new one.
 
-import type { Structure } from "./structure";
+import type { EndpointConfig, Structure } from "./structure";
 
 export interface Place {
   x: number;
@@ -11,19 +11,19 @@ export interface Place {
 export type Places = Record<string, Place>;
 
 export const GRID = 20;
-export const ENDPOINT_SIZE = { width: 264, height: 128 };
-export const INCOMING_SIZE = { width: 176, height: 92 };
-export const CLIENT_SIZE = { width: 180, height: 56 };
+export const ENDPOINT_SIZE = { width: 260, height: 140 };
+export const INCOMING_SIZE = { width: 180, height: 100 };
+export const CLIENT_SIZE = { width: 180, height: 60 };
 const GAP = 20;
-const COLUMN_GAP = 56;
-const WIRE_ROOM = 260;
+const COLUMN_GAP = 60;
+const WIRE_ROOM = 320;
 
 /** Clients at the left, Incoming in the middle, endpoints at the right in columns of at most `perColumn`, centred. */
 export function tidy(structure: Structure, perColumn = 8): Places {
   const places: Places = {};
+  const rank = (each: EndpointConfig) => (structure.mode === "priority" ? each.priority_order : 0);
   const endpoints = [...structure.endpoints].sort(
-    (one, other) =>
-      Number(other.connected) - Number(one.connected) || one.priority_order - other.priority_order || one.id - other.id,
+    (one, other) => Number(other.connected) - Number(one.connected) || rank(one) - rank(other) || one.id - other.id,
   );
   const rows = Math.min(perColumn, Math.max(1, endpoints.length));
   const height = rows * (ENDPOINT_SIZE.height + GAP) - GAP;
@@ -60,14 +60,15 @@ export function placeOfEnvironmentClient(structure: Structure, index: number): P
   };
 }
 
-/** A free place for a new endpoint: below the lowest in the column of the others. */
+/** A free place for a new endpoint: below the lowest in the column of the others, and not on Incoming. */
 export function freePlace(structure: Structure): Place {
-  const all = structure.endpoints;
-  if (!all.length) {
-    return snapped({ x: structure.incoming.x + INCOMING_SIZE.width + WIRE_ROOM, y: structure.incoming.y });
-  }
-  const last = all.reduce((lowest, each) => (each.pos_y > lowest.pos_y ? each : lowest));
-  return snapped({ x: last.pos_x, y: last.pos_y + ENDPOINT_SIZE.height + GAP });
+  const { endpoints, incoming } = structure;
+  if (!endpoints.length) return snapped({ x: incoming.x + INCOMING_SIZE.width + WIRE_ROOM, y: incoming.y });
+  const last = endpoints.reduce((lowest, each) => (each.pos_y > lowest.pos_y ? each : lowest));
+  const below = snapped({ x: last.pos_x, y: last.pos_y + ENDPOINT_SIZE.height + GAP });
+  const beside = below.x >= incoming.x + INCOMING_SIZE.width || below.x + ENDPOINT_SIZE.width <= incoming.x;
+  const apart = below.y >= incoming.y + INCOMING_SIZE.height || below.y + ENDPOINT_SIZE.height <= incoming.y;
+  return beside || apart ? below : snapped({ x: below.x, y: incoming.y + INCOMING_SIZE.height + GAP });
 }
 
 export type Direction = "left" | "right" | "up" | "down";

@@ -10,11 +10,15 @@ export interface PastedEndpoint {
 
 const OPERATION = /\/(chat\/completions|completions|embeddings|responses|models|rerank|moderations)\/?$/;
 
+/** What documentation writes where a key belongs. */
+const PLACEHOLDER = /^[$<%{[]|\.\.|…|^your/i;
+
 /** Null when there is no address in it. */
 export function readPasted(text: string): PastedEndpoint | null {
   const trimmed = text.trim();
   if (!trimmed) return null;
-  const address = /https?:\/\/[^\s"'`]+/i.exec(trimmed)?.[0] ?? bareHost(trimmed);
+  // The end of a sentence or of brackets around it is no part of an address.
+  const address = /https?:\/\/[^\s"'`<>]+/i.exec(trimmed)?.[0].replace(/[).,;]+$/, "") ?? bareHost(trimmed);
   if (!address) return null;
   let url: URL;
   try {
@@ -25,7 +29,7 @@ export function readPasted(text: string): PastedEndpoint | null {
   const path = url.pathname.replace(OPERATION, "").replace(/\/+$/, "");
   const base_url = `${url.protocol}//${url.host}${path || "/v1"}`;
   const key = /authorization:\s*bearer\s+([^\s"'`]+)/i.exec(trimmed)?.[1];
-  return { base_url, name: nameOf(url), ...(key ? { api_key: key } : {}) };
+  return { base_url, name: nameOf(url), ...(key && !PLACEHOLDER.test(key) ? { api_key: key } : {}) };
 }
 
 function bareHost(text: string): string | null {

@@ -27,12 +27,15 @@ export interface Structure {
   endpoints: EndpointConfig[];
   incoming: { x: number; y: number };
   clients: ClientConfig[];
+  /** No client needs a token. Without a token and not open nobody can send. */
+  open: boolean;
 }
 
 export interface ClientNumbers {
   requests: number;
   tokens: number;
   requestsPerSecond: number;
+  tokensPerSecond: number;
   lastUsedAt: string | null;
 }
 
@@ -83,6 +86,7 @@ export function structureOf(state: State): Structure {
     endpoints: state.endpoints.map(configOf),
     incoming: state.incoming_pos,
     clients: allTokens(state).map(clientOf),
+    open: state.open_to_all,
   };
 }
 
@@ -96,6 +100,7 @@ export function numbersOf(state: State): Numbers {
           requests: each.total_requests,
           tokens: each.prompt_tokens_total + each.completion_tokens_total,
           requestsPerSecond: each.requests_per_second,
+          tokensPerSecond: each.tokens_per_second,
           lastUsedAt: each.last_used_at,
         },
       ]),
@@ -158,4 +163,11 @@ export function freeName(wanted: string, structure: Structure): string {
     const name = `${base} ${number}`;
     if (!taken.has(name)) return name;
   }
+}
+
+/** With more wires than this their labels would hide the cards: the cards then say the share themselves. */
+const MOST_LABELS = 16;
+
+export function isDense(structure: Structure): boolean {
+  return receivers(structure).length > MOST_LABELS;
 }

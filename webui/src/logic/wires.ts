@@ -44,7 +44,7 @@ export function labelOf(
   structure: Structure,
   target: number | undefined,
 ): WireLabel {
-  const actual = percent(numbers?.share_percent ?? (receivers(structure).length ? 0 : null));
+  const actual = `${(numbers?.share_percent ?? 0).toFixed(1)} %`;
   switch (structure.mode) {
     case "percentage":
       return { actual, target: target === undefined ? "" : percent(target) };

@@ -4,10 +4,12 @@
 import { type AdminClient, ApiProblem } from "../api/client";
 import { type Link, LiveState } from "../api/live";
 import type { SessionView, State } from "../api/types";
-import { type Act, callOf, clashes, questionBefore, saying } from "../logic/acts";
+import { type Act, callOf, clashes, type Question, questionBefore, saying } from "../logic/acts";
 import { describeClash } from "../logic/clash";
+import { withNames } from "../logic/differences";
 import type { Place, Places } from "../logic/layout";
 import { numbersOf, type Structure, structureOf } from "../logic/structure";
+import { createDraftsStore } from "./drafts";
 import { createFlowStore, setMoves, setPending, takeServer } from "./flow";
 import { createNumbersStore, Ticker } from "./numbers";
 import { createSessionStore } from "./session";
@@ -20,6 +22,12 @@ const MOST_HISTORY = 200;
 type HistoryEntry =
   | { kind: "revision"; number: number; text: string }
   | { kind: "layout"; before: Places; after: Places };
+
+/** The revision an act made, and the one it was made at: the same when it changed nothing. */
+interface Saved {
+  revision: number;
+  seen: number;
+}
 
 export interface SubmitOptions {
   /** The revision the operator had seen when the act began; default: the newest known. */
@@ -35,6 +43,7 @@ export class Editor {
   readonly flow = createFlowStore();
   readonly numbers = createNumbersStore();
   readonly session = createSessionStore();
+  readonly drafts = createDraftsStore();
   readonly ui;
   readonly live: LiveState;
   private readonly ticker = new Ticker(this.numbers);
@@ -43,6 +52,11 @@ export class Editor {
   private future: HistoryEntry[] = [];
   private layoutTimer: ReturnType<typeof setTimeout> | undefined;
   private toasts = 0;
+  private readonly waiting: (() => void)[] = [];
+  /** The revision this operator's last act made, which the state may not have told of yet. */
+  private lastSaved = 0;
+  /** The line was lost: whatever comes next is how it is, even an older revision. */
+  private lost = false;
 
   constructor(client: AdminClient, theme: Theme) {
     this.client = client;
@@ -50,7 +64,10 @@ export class Editor {
     this.live = new LiveState({
       client,
       onState: (state) => this.take(state),
-      onLink: (link: Link) => this.session.setState({ link }),
+      onLink: (link: Link) => {
+        this.lost ||= link.kind === "offline";
+        this.session.setState({ link });
+      },
     });
     client.onSignedOut = () => this.signedOut();
   }
@@ -85,6 +102,7 @@ export class Editor {
     this.session.setState({ phase: "ready" });
     this.live.stop();
     this.live.start();
+    void this.saveLayout();
   }
 
   private signedOut(): void {
@@ -98,8 +116,22 @@ export class Editor {
     // After a restart of the server the session may have gone on with another secret only if the token changed.
     if (this.client.csrfToken === null) void this.renewSession();
     const numbers = numbersOf(state);
-    takeServer(this.flow, structureOf(state), numbers);
+    if (this.lost && state.revision < this.revision) this.forget();
+    takeServer(this.flow, structureOf(state), numbers, this.lost);
+    this.lost = false;
     this.ticker.take(numbers, Date.now());
+    for (const go of this.waiting.splice(0)) go();
+  }
+
+  /** When the balancer is heard from again, by somebody who may. */
+  private nextState(): Promise<void> {
+    return new Promise((resolve) => this.waiting.push(resolve));
+  }
+
+  /** Another database: the numbers of its revisions mean something else. */
+  private forget(): void {
+    [this.past, this.future, this.lastSaved] = [[], [], 0];
+    this.session.setState({ canUndo: false, canRedo: false });
   }
 
   private async renewSession(): Promise<void> {
@@ -126,16 +158,19 @@ export class Editor {
       ? null
       : questionBefore(act, this.structure, this.numbers.getState().numbers.endpoints);
     if (question && !(await this.ask(question))) return false;
-    const before = this.structure;
-    const done = await this.enqueue(act, options.base);
-    if (!done) return false;
-    const text = options.says ?? saying(act, before);
-    if (done.revision > done.seen) this.remember({ kind: "revision", number: done.revision, text });
-    if (text) this.toast({ tone: "plain", text, action: { label: "Undo", run: () => void this.undo() } });
-    return true;
+    const text = options.says ?? saying(act, this.structure);
+    let undo: Toast["action"];
+    const done = await this.enqueue(act, options.base, ({ revision, seen }) => {
+      if (revision <= seen) return;
+      const entry = this.remember({ kind: "revision", number: revision, text });
+      undo = { label: "Undo", run: () => void this.undo(entry) };
+    });
+    if (done && text) this.toast({ tone: "plain", about: "act", text, ...(undo ? { action: undo } : {}) });
+    return done;
   }
 
-  ask(question: import("../logic/acts").Question): Promise<boolean> {
+  /** Whether the operator said yes. */
+  ask(question: Question): Promise<boolean> {
     return new Promise((resolve) => {
       const decide = (yes: boolean) => {
         this.ui.setState({ dialog: null });
@@ -145,11 +180,15 @@ export class Editor {
     });
   }
 
-  /** Saves are serialised; the view shows each at once. */
-  private enqueue(act: Act, base?: number): Promise<{ revision: number; seen: number } | null> {
+  /** Saves are serialised; the view shows each at once. `onSaved` is called before the next one begins. */
+  private enqueue(act: Act, base: number | undefined, onSaved: (saved: Saved) => void): Promise<boolean> {
     setPending(this.flow, [...this.flow.getState().pending, act]);
     this.flow.setState({ saving: "saving" });
-    const turn = this.queue.then(() => this.save(act, base ?? this.revision));
+    const turn = this.queue.then(async () => {
+      const saved = await this.save(act, base ?? Math.max(this.revision, this.lastSaved));
+      if (saved) onSaved(saved);
+      return saved !== null;
+    });
     this.queue = turn.catch(() => undefined);
     return turn
       .catch((error: unknown) => {
@@ -163,15 +202,25 @@ export class Editor {
       });
   }
 
-  private async save(act: Act, seen: number): Promise<{ revision: number; seen: number } | null> {
-    let revision = Math.max(seen, 0);
+  private async save(act: Act, seen: number): Promise<Saved | null> {
+    let revision = seen;
     for (;;) {
       try {
         const answer = await this.client.send(callOf(act, revision));
-        await this.refresh();
-        return { revision: answer.revision ?? this.revision, seen: revision };
+        // It is done, even if the look after it fails; the live state tells then.
+        await this.refresh().catch(() => undefined);
+        this.lastSaved = answer.revision ?? this.revision;
+        return { revision: this.lastSaved, seen: revision };
       } catch (error) {
-        if (!(error instanceof ApiProblem) || !error.conflict) throw error;
+        if (!(error instanceof ApiProblem)) throw error;
+        if (error.unreachable || error.status === 401) {
+          // Nothing is lost: it goes on when the balancer, or the operator, is there again.
+          this.flow.setState({ saving: "waiting" });
+          await this.nextState();
+          this.flow.setState({ saving: "saving" });
+          continue;
+        }
+        if (!error.conflict) throw error;
         const conflict = error.conflict;
         this.take(conflict.state);
         const both = clashes(act, conflict);
@@ -202,45 +251,55 @@ export class Editor {
   // -- history --------------------------------------------------------------------------------------------------------
 
   get canUndo(): boolean {
-    return this.past.length > 0;
+    return this.past.length > 0 || this.flow.getState().pending.length > 0;
   }
 
   get canRedo(): boolean {
     return this.future.length > 0;
   }
 
-  private remember(entry: HistoryEntry): void {
+  private remember(entry: HistoryEntry): HistoryEntry {
     this.past = [...this.past, entry].slice(-MOST_HISTORY);
     this.future = [];
     this.session.setState({ canUndo: true, canRedo: false });
+    return entry;
   }
 
-  async undo(): Promise<void> {
-    const entry = this.past.pop();
-    if (entry) await this.travel(entry, this.future, "undo");
+  /** The last act, or the one that is given while it can be undone. One that is still being saved counts. */
+  async undo(wanted?: HistoryEntry): Promise<void> {
+    await this.queue;
+    const entry = wanted ?? this.past.at(-1);
+    if (!entry || !this.past.includes(entry)) return;
+    this.past = this.past.filter((each) => each !== entry);
+    await this.travel(entry, "undo");
   }
 
   async redo(): Promise<void> {
+    await this.queue;
     const entry = this.future.pop();
-    if (entry) await this.travel(entry, this.past, "redo");
+    if (entry) await this.travel(entry, "redo");
   }
 
   /** Undo takes a revision back, redo takes that back: the server refuses where somebody changed the same since. */
-  private async travel(entry: HistoryEntry, to: HistoryEntry[], way: "undo" | "redo"): Promise<void> {
+  private async travel(entry: HistoryEntry, way: "undo" | "redo"): Promise<void> {
+    const keep = (where: "undo" | "redo") => (where === "undo" ? this.past : this.future).push(entry);
     try {
       if (entry.kind === "layout") {
         this.place(way === "undo" ? entry.before : entry.after);
-        to.push(entry);
+        keep(way === "undo" ? "redo" : "undo");
         this.announce(way === "undo" ? "Move undone" : "Move redone");
       } else {
-        const done = await this.enqueue({ kind: "revert", number: entry.number });
-        if (done) to.push({ kind: "revision", number: done.revision, text: entry.text });
-        this.toast({ tone: "plain", text: `${way === "undo" ? "Undone" : "Redone"}: ${entry.text}` });
+        await this.enqueue({ kind: "revert", number: entry.number }, undefined, ({ revision }) => {
+          entry.number = revision;
+          keep(way === "undo" ? "redo" : "undo");
+        });
+        const text = `${way === "undo" ? "Undone" : "Redone"}: ${entry.text}`;
+        this.toast({ tone: "plain", about: "act", text });
       }
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = withNames(error instanceof Error ? error.message : String(error), this.structure.endpoints);
       this.toast({ tone: "bad", text: `Cannot ${way} "${entry.kind === "layout" ? "move" : entry.text}": ${why}` });
-      if (error instanceof ApiProblem && error.unreachable) (way === "undo" ? this.past : this.future).push(entry);
+      if (error instanceof ApiProblem && error.unreachable) keep(way);
       this.flow.setState({ saving: "saved" });
     } finally {
       this.session.setState({ canUndo: this.canUndo, canRedo: this.canRedo });
@@ -283,6 +342,8 @@ export class Editor {
     } catch (error) {
       if (error instanceof ApiProblem && error.unreachable) {
         this.layoutTimer = setTimeout(() => void this.saveLayout(), 4 * LAYOUT_PAUSE_MILLISECONDS);
+      } else if (error instanceof ApiProblem && error.status === 404 && (await this.forgetGone())) {
+        await this.saveLayout();
       } else if (error instanceof ApiProblem && error.status !== 401) {
         setMoves(this.flow, {});
         this.toast({ tone: "bad", text: `The layout was not saved: ${error.message}` });
@@ -290,13 +351,22 @@ export class Editor {
     }
   }
 
+  /** Moves of what somebody deleted meanwhile must not hold up the others. Whether there were any. */
+  private async forgetGone(): Promise<boolean> {
+    await this.refresh().catch(() => undefined);
+    const { moves } = this.flow.getState();
+    const left = Object.entries(this.placesOf(Object.keys(moves)));
+    setMoves(this.flow, Object.fromEntries(left));
+    return left.length < Object.keys(moves).length;
+  }
+
   // -- words ----------------------------------------------------------------------------------------------------------
 
   toast(toast: Omit<Toast, "id">): void {
     this.toasts += 1;
     const id = this.toasts;
-    const { toasts } = this.ui.getState();
-    this.ui.setState({ toasts: [...toasts, { ...toast, id }].slice(-4), announcement: toast.text });
+    const others = this.ui.getState().toasts.filter((each) => !toast.about || each.about !== toast.about);
+    this.ui.setState({ toasts: [...others, { ...toast, id }].slice(-4), announcement: toast.text });
     setTimeout(() => this.dismiss(id), TOAST_MILLISECONDS);
   }
 

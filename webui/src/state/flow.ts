@@ -5,7 +5,8 @@ import { type Act, applied } from "../logic/acts";
 import type { Place, Places } from "../logic/layout";
 import { type Numbers, type Structure, sameStructure } from "../logic/structure";
 
-export type Saving = "saved" | "saving" | "failed";
+/** "waiting": for the balancer to be reached again, or the operator to log in. */
+export type Saving = "saved" | "saving" | "waiting" | "failed";
 
 export interface FlowState {
   /** Null until the first state arrives. */
@@ -33,10 +34,10 @@ export function createFlowStore() {
 }
 
 /** Take over what the server says; the view keeps its identity when nothing of it changed. */
-export function takeServer(store: FlowStore, server: Structure, numbers: Numbers): void {
+export function takeServer(store: FlowStore, server: Structure, numbers: Numbers, evenOlder = false): void {
   const before = store.getState();
   // An answer that was overtaken on the way must not bring back what was.
-  if (before.server && server.revision < before.server.revision) return;
+  if (!evenOlder && before.server && server.revision < before.server.revision) return;
   const draining = server.endpoints
     .filter((each) => !each.connected && (numbers.endpoints.get(each.id)?.inflight ?? 0) > 0)
     .map((each) => each.id);

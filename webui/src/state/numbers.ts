@@ -6,7 +6,6 @@ import type { Numbers } from "../logic/structure";
 /** Points of a sparkline: one a tick. */
 export const SPARK_POINTS = 90;
 const SPARK_WINDOW_TICKS = 6;
-const CLIENT_WINDOW_TICKS = 30;
 
 export interface NumbersState {
   numbers: Numbers;
@@ -14,8 +13,6 @@ export interface NumbersState {
   at: number;
   /** Tokens per second of the last ticks, oldest first. */
   sparks: ReadonlyMap<number, readonly number[]>;
-  /** Tokens per second by client key. */
-  clientRates: ReadonlyMap<string, number>;
   /** Shown numbers stand still; the state goes on. */
   frozen: boolean;
 }
@@ -26,6 +23,7 @@ export const NO_NUMBERS: Numbers = {
   totals: {
     tokens_per_second: 0,
     requests_per_second: 0,
+    ttfb_median_seconds: null,
     total_inflight: 0,
     overheadSeconds: null,
     queueDepth: 0,
@@ -42,7 +40,6 @@ export function createNumbersStore() {
     numbers: NO_NUMBERS,
     at: 0,
     sparks: new Map(),
-    clientRates: new Map(),
     frozen: false,
   }));
 }
@@ -51,7 +48,6 @@ export function createNumbersStore() {
 interface Tick {
   at: number;
   endpoints: ReadonlyMap<number, number>;
-  clients: ReadonlyMap<string, number>;
 }
 
 /** Puts ticks into the store; remembers what rates are made of. */
@@ -70,13 +66,12 @@ export class Ticker {
     // Two answers within a moment, for instance after an act: too short a time to make a rate of.
     const newest = this.ticks.at(-1);
     if (!newest || now - newest.at > 500) this.ticks.push(tick);
-    if (this.ticks.length > CLIENT_WINDOW_TICKS) this.ticks.shift();
-    const recent = this.ticks.at(-SPARK_WINDOW_TICKS) ?? this.ticks[0];
+    if (this.ticks.length > SPARK_WINDOW_TICKS) this.ticks.shift();
+    const recent = this.ticks[0];
     this.store.setState({
       numbers,
       at: now,
       sparks: extended(sparks, rates(recent?.endpoints, tick.endpoints, now - (recent?.at ?? now))),
-      clientRates: rates(this.ticks[0]?.clients, tick.clients, now - (this.ticks[0]?.at ?? now)),
     });
   }
 }
@@ -87,16 +82,15 @@ function tickOf(numbers: Numbers, at: number): Tick {
     endpoints: new Map(
       [...numbers.endpoints].map(([id, each]) => [id, each.prompt_tokens_total + each.completion_tokens_total]),
     ),
-    clients: new Map([...numbers.clients].map(([key, each]) => [key, each.tokens])),
   };
 }
 
 /** Per second. What began again at zero did not go backwards. */
-function rates<K>(
-  before: ReadonlyMap<K, number> | undefined,
-  after: ReadonlyMap<K, number>,
+function rates(
+  before: ReadonlyMap<number, number> | undefined,
+  after: ReadonlyMap<number, number>,
   milliseconds: number,
-): ReadonlyMap<K, number> {
+): ReadonlyMap<number, number> {
   return new Map(
     [...after].map(([key, total]) => {
       const grown = total - (before?.get(key) ?? total);

@@ -12,6 +12,8 @@ export interface Toast {
   id: number;
   tone: "plain" | "good" | "bad";
   text: string;
+  /** A newer one about the same takes its place: Undo is always of the last act. */
+  about?: "act";
   /** A button on it, such as Undo. */
   action?: { label: string; run: () => void };
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from balancer.dispatch.exchange import Exchange
-from balancer.proxy.headers import Headers, downstream_headers, visible
 from balancer.upstream.http1 import UpstreamResponse
 from balancer.wire.answers import JsonMeter, Meter, PassMeter
+from balancer.wire.headers import Headers, downstream_headers, visible
 from balancer.wire.openai import Operation
 from balancer.wire.sse import StreamMeter
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from balancer.core.endpoints import Endpoint
-from balancer.wire.nodes import node_of
+from balancer.core.nodes import node_of
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -23,16 +23,10 @@ from starlette.types import Receive, Scope, Send
 
 from balancer.app import Balancer, create_app
 from balancer.core.errors import BalancerError
+from balancer.loops import new_event_loop
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.transport import TransportProtocol
 from balancer.settings import Settings
-
-try:
-    import uvloop
-
-    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-except ImportError:  # not on Windows
-    new_event_loop = asyncio.new_event_loop
 
 logger = logging.getLogger("balancer")
 
@@ -125,9 +119,15 @@ def short_way(app: Starlette) -> Callable[[Scope, Receive, Send], Awaitable[None
 
 
 async def serve_app(
-    app: Starlette, sockets: list[socket.socket], drain_seconds: float, *, started: Callable[[], None] = lambda: None
+    app: Starlette,
+    sockets: list[socket.socket],
+    drain_seconds: float,
+    *,
+    started: Callable[[DrainingServer], None] = lambda _: None,
 ) -> None:
-    """Serve until told to stop. Raises StoreError when the database cannot be used."""
+    """Serve until told to stop. `started` gets the server, to stop it by. Raises StoreError when the database cannot
+    be used.
+    """
     balancer: Balancer = app.state.balancer
     config = uvicorn.Config(
         cast(Any, short_way(app)),  # uvicorn's types know only coroutine functions
@@ -146,7 +146,7 @@ async def serve_app(
     )
     server = DrainingServer(config, balancer, drain_seconds)
     async with app.router.lifespan_context(app):
-        started()
+        started(server)
         await server.serve(sockets)
 
 
@@ -157,7 +157,7 @@ def serve(settings: Settings, admin_token: str) -> None:
     port = sockets[0].getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
-    def started() -> None:
+    def started(_: DrainingServer) -> None:
         # What is there now stays for good: there is no need to search it for garbage again and again.
         gc.collect()
         gc.freeze()

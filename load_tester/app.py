@@ -1,0 +1,125 @@
+"""Puts the load tester's server together: routes, headers, the history's life."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from load_tester.access import Access
+from load_tester.api.http import Api, json_answer, problem
+from load_tester.api.library import LibraryRoutes
+from load_tester.api.live import Live
+from load_tester.api.run_routes import RunRoutes
+from load_tester.api.session import SessionRoutes
+from load_tester.engine.targets import TargetRules
+from load_tester.history import History
+from load_tester.plan.cards import Caps
+from load_tester.runs import Runs
+from load_tester.settings import Settings
+
+_PACKAGE = Path(__file__).resolve().parent
+# Where the built page lies: in an installed package, and in a checkout.
+PAGE_DIRECTORIES = (_PACKAGE / "_webui", _PACKAGE.parent / "webui" / "dist" / "load-tester")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+}
+
+
+def create_app(
+    settings: Settings,
+    token: str,
+    version: str,
+    *,
+    caps: Caps,
+    wall_clock: Callable[[], float],
+    page: Path | None = None,
+) -> Starlette:
+    """The server. `token` empty: for this machine only. `page`: the built page, None where there is none.
+
+    `app.state.runs` holds the runs while it lives.
+    """
+    history = History(Path(settings.data_dir))
+    rules = TargetRules(dict(settings.host_rewrites), settings.allow_hosts)
+    runs = Runs(history, rules, caps, f"llm-load-tester {version}")
+    live, api = Live(), Api(Access(token), wall_clock)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await history.open()
+        try:
+            yield
+        finally:
+            live.close()
+            await runs.close()
+            await history.close()
+
+    async def health(_: Request) -> Response:
+        return json_answer({"status": "ok", "version": version, "running": len(runs.active)})
+
+    async def nothing(_: Request) -> Response:
+        return problem(404, "there is no such address")
+
+    async def no_page(_: Request) -> Response:
+        return PlainTextResponse("The page is not part of this build; the API is at /api.\n", 404)
+
+    routes: list[BaseRoute] = [
+        Route("/health", health),
+        *SessionRoutes(api, runs, version).routes(),
+        *RunRoutes(api, runs, live).routes(),
+        *LibraryRoutes(api, runs).routes(),
+        Route("/api/{rest:path}", nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        Route("/", no_page) if page is None else Mount("/", StaticFiles(directory=page, html=True)),
+    ]
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.add_middleware(_SafeHeaders)
+    app.state.runs, app.state.live = runs, live
+    return app
+
+
+def built_page() -> Path | None:
+    """The directory of the built page, None where it was not built."""
+    return next((directory for directory in PAGE_DIRECTORIES if (directory / "index.html").is_file()), None)
+
+
+def caps_of(settings: Settings, open_files: int = 0) -> Caps:
+    """What the settings and the system let a run do."""
+    return Caps(
+        open_files=open_files,
+        connections=settings.max_connections,
+        rate=settings.max_rate,
+        seconds=settings.max_seconds,
+        tokens=settings.max_tokens,
+    )
+
+
+class _SafeHeaders:
+    """Adds the headers that keep a browser from being used against us."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, sending if scope["type"] == "http" else send)

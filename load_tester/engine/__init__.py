@@ -1,0 +1,1 @@
+"""Sends what the plan says, over the data plane's connections, and stamps what comes back."""

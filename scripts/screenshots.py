@@ -1,0 +1,104 @@
+"""Takes the pictures of the README from the running demo, light and dark, into `docs/images`.
+
+python -m scripts.screenshots [--directory DIRECTORY] [--seconds SECONDS]
+
+Needs a Chromium, and the editor built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import httpx
+from playwright.sync_api import Browser, sync_playwright
+
+from scripts.demo import ADMIN_TOKEN, BACKENDS
+from tests.browser.chromium import FLAGS, MISSING, find_chromium
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE = {"width": 1440, "height": 900}
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+START_SECONDS = 30.0
+# The page has had its first numbers, and the dots on the wires their places.
+SETTLE_SECONDS = 4.0
+NODES = '[data-testid^="rf__node-"]'
+
+
+def main() -> int:
+    """Take them; returns the exit code."""
+    options = _arguments()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    with _demo() as url, sync_playwright() as playwright:
+        path = find_chromium(playwright)
+        if path is None:
+            sys.stderr.write(f"{MISSING}\n")
+            return 1
+        print(f"the demo runs at {url}; it has {options.seconds:g} s to fill its numbers")
+        time.sleep(options.seconds)
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        for theme in THEMES:
+            target = options.directory / f"editor-{theme}.png"
+            _picture(browser, url, theme, target)
+            print(target)
+        browser.close()
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--directory", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--seconds", type=float, default=60, help="how long the demo runs before the first picture")
+    return parser.parse_args()
+
+
+@contextmanager
+def _demo() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "scripts.demo", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        _wait_until_wired(url)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def _wait_until_wired(url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            state = httpx.get(f"{url}/admin/api/state", headers={"x-admin-token": ADMIN_TOKEN}, trust_env=False).json()
+            if len(state["endpoints"]) == len(BACKENDS):
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise TimeoutError(f"the demo did not start within {START_SECONDS:g} s")
+
+
+def _picture(browser: Browser, url: str, theme: Literal["light", "dark"], target: Path) -> None:
+    context = browser.new_context(base_url=url, viewport=SIZE, device_scale_factor=2, color_scheme=theme)
+    context.request.post("/admin/api/session", data={"token": ADMIN_TOKEN})
+    page = context.new_page()
+    page.goto("/admin")
+    page.locator(NODES).nth(len(BACKENDS)).wait_for()
+    time.sleep(SETTLE_SECONDS)
+    page.screenshot(path=target)
+    context.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
