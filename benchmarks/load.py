@@ -54,7 +54,7 @@ def request_bytes(port: int, model: str, token: str, *, stream: bool, prompt_byt
     return head.encode() + body
 
 
-def wait_for_answer(port: int, seconds: float) -> float:
+def wait_for_answer(port: int, token: str, seconds: float) -> float:
     """Ask until the first good answer comes; the seconds it took. Raises LoadError."""
     began_at = time.monotonic()
     body = json.dumps({"model": backend.JSON, "messages": [{"role": "user", "content": "hello"}]})
@@ -62,7 +62,8 @@ def wait_for_answer(port: int, seconds: float) -> float:
     while time.monotonic() - began_at < seconds:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
         try:
-            connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+            headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+            connection.request("POST", "/v1/chat/completions", body, headers)
             answer = connection.getresponse()
             last = f"{answer.status} {answer.read()[:200]!r}"
             if answer.status == 200:

@@ -7,11 +7,12 @@ taken from the system. Whoever cannot be set up is absent from the table, and th
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import backend
@@ -44,12 +45,16 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a program needs to know to be started: its port, the backends', its cores, a folder for its files."""
+    """What a program needs to know to be started: its port, the backends', its cores, a folder for its files.
+
+    `token`: what clients send; those that check tokens are told to accept this one.
+    """
 
     port: int
     backends: Sequence[int]
     cores: Collection[int]
     folder: Path
+    token: str = field(default_factory=lambda: f"sk-{secrets.token_hex(16)}", repr=False)
 
     @property
     def urls(self) -> list[str]:
@@ -104,7 +109,7 @@ def _litellm(place: Place) -> Program:
     file = place.folder / f"litellm-{place.port}.yaml"
     file.write_text(json.dumps({"model_list": models}))  # JSON is YAML
     command = (_installed("litellm", "litellm"), "--config", str(file), "--host", "127.0.0.1")
-    environ = {"LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    environ = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": place.token}
     return place.program(*command, "--port", str(place.port), environ=environ)
 
 

@@ -110,7 +110,7 @@ def _peers(
         try:
             subjects.append(_started(peer, place, running))
         except (StartFailed, LoadError) as error:
-            results.absent[peer.name] = str(error).strip().splitlines()[0]
+            results.absent[peer.name] = str(error).strip().splitlines()[-1]
     return subjects
 
 
@@ -118,8 +118,8 @@ def _started(peer: Peer, place: Place, running: ExitStack) -> Subject:
     sys.stderr.write(f"\rstarting {peer.name}\x1b[K")
     own = Place(free_port(), place.backends, place.cores, place.folder)
     program = running.enter_context(peer.start(own))
-    program.ready_seconds += wait_for_answer(own.port, _START_SECONDS)
-    return Subject(peer.name, program, slow=peer.slow)
+    program.ready_seconds += wait_for_answer(own.port, own.token, _START_SECONDS)
+    return Subject(peer.name, program, client_token=own.token, slow=peer.slow)
 
 
 def _measure_round(
