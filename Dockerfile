@@ -30,7 +30,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 USER balancer
 WORKDIR /data
 VOLUME /data
-EXPOSE 8090
+EXPOSE 8090 8088
 # Exec form: the balancer is process 1 and gets SIGTERM itself.
 ENTRYPOINT ["llm-balancer"]
 CMD ["serve"]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from balancer import __version__, commands
+from balancer import __version__, checks, commands, maintenance
 from balancer.core.errors import BalancerError
 from balancer.logs import configure
 from balancer.server import serve
@@ -67,10 +67,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_serve)
     choice = parser.add_subparsers(title="commands", metavar="COMMAND")
     choice.add_parser("serve", help="serve until stopped (default)").set_defaults(run=_serve)
-    check = choice.add_parser("check", help="validate the settings and the database, then exit")
-    check.set_defaults(run=commands.check)
+    check = choice.add_parser("check", help="validate settings and database, say what is dangerous, then exit")
+    check.set_defaults(run=checks.check)
     show = choice.add_parser("admin-token", help="print the admin token")
     show.set_defaults(run=commands.show_admin_token)
+    backup = choice.add_parser("backup", help="copy the database to a file, also while a balancer runs on it")
+    backup.add_argument("file", type=Path, help="where to; replaced if it is there")
+    backup.set_defaults(run=maintenance.backup)
+    restore = choice.add_parser("restore", help="make the database what a backup is; the balancer must be stopped")
+    restore.add_argument("file", type=Path, help="what `llm-balancer backup` wrote")
+    restore.set_defaults(run=maintenance.restore_backup)
+    rotate = choice.add_parser("rotate-keys", help="encrypt the provider keys anew with the first LB_SECRET_KEY")
+    rotate.set_defaults(run=maintenance.rotate_keys)
     _add_config(choice.add_parser("config", help="export or import the endpoints and the routing mode"))
     return parser
 

@@ -4,26 +4,27 @@ but those who start it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ExceptionHandler
 
 from balancer import __version__
 from balancer.admin.api import AdminApi
-from balancer.admin.bundle import MANIFEST, Bundle, BundleError, read_bundle
 from balancer.admin.configuration import LiveConfiguration
 from balancer.admin.explanation import Admission
-from balancer.admin.pages import AdminPages
+from balancer.admin.pages import ENTRY, admin_pages
 from balancer.admin.tokens import live_token
 from balancer.auth import AdminAuth, ClientTokens
 from balancer.core.affinity import KeySource
@@ -44,11 +45,20 @@ from balancer.proxy.models import ModelsEndpoint
 from balancer.setting_texts import overview
 from balancer.settings import Settings
 from balancer.status import Status
-from balancer.store import ConfigurationStore, Database, TokenStore, UsageStore, UsageWriter
+from balancer.store import (
+    ConfigurationStore,
+    Database,
+    KeyCipher,
+    TokenStore,
+    UsageStore,
+    UsageWriter,
+    encrypt_stored_keys,
+)
 from balancer.traffic import Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.control import ControlClient
 from balancer.usage_feed import UsageFeed
+from balancer.web.bundle import find_bundle
 from balancer.wire.openai import OPERATIONS, answer_for, error_body
 
 logger = logging.getLogger("balancer")
@@ -67,8 +77,14 @@ class Balancer:
             max_connections=settings.max_connections,
             affinity_load_factor=settings.affinity_load_factor,
         )
-        self.connections = Connections(max_keepalive=settings.max_keepalive, environ=environ)
-        self.control = ControlClient(timeout_seconds=settings.health_timeout_seconds, environ=environ)
+        self.connections = Connections(
+            max_keepalive=settings.max_keepalive, environ=environ, allow_link_local=settings.allow_link_local
+        )
+        self.control = ControlClient(
+            timeout_seconds=settings.health_timeout_seconds,
+            environ=environ,
+            allow_link_local=settings.allow_link_local,
+        )
         self.health = Health(self.pool, self.control, _probe_rules(settings))
         self.traffic = Traffic(time.time, self.pool.lists)
         self.tokens = ClientTokens(settings.client_tokens)
@@ -118,7 +134,7 @@ class Balancer:
     async def open(self) -> list[BaseRoute]:
         """Open the database, restore everything from it, start the writer; returns the routes of the admin API."""
         self.database = await Database.open(self.settings.database_url)
-        store = ConfigurationStore(self.database, initial_routing_mode=self.settings.routing_strategy)
+        store = await self._open_store(self.database)
         token_store = TokenStore(self.database)
         configuration = LiveConfiguration(store, pool=self.pool, connections=self.connections, traffic=self.traffic)
         await configuration.load()
@@ -151,10 +167,18 @@ class Balancer:
                 draining=lambda: self.gateway.draining,
             ),
             default_timeout_seconds=self.settings.default_timeout_seconds,
+            allow_link_local=self.settings.allow_link_local,
             settings=overview(self.settings),
         )
         self._look_after_endpoints(configuration)
         return self.admin.routes()
+
+    async def _open_store(self, database: Database) -> ConfigurationStore:
+        """The configuration's store, all of whose provider keys open and, where there is a secret, are encrypted."""
+        cipher = await asyncio.to_thread(KeyCipher, self.settings.secret_keys)
+        if encrypted := await encrypt_stored_keys(database, cipher):
+            logger.info("%d provider keys that were stored in clear are encrypted now", encrypted)
+        return ConfigurationStore(database, initial_routing_mode=self.settings.routing_strategy, cipher=cipher)
 
     def _ask_for_models(self, model: str | None, endpoint_id: int | None) -> None:
         """A list may have become outdated since it was asked for."""
@@ -193,7 +217,7 @@ class Balancer:
             await self.database.close()
 
     def routes(self) -> list[BaseRoute]:
-        """The routes that need no database: data plane, status, admin pages. The hot ones come first."""
+        """The routes that need no database: data plane and status. The hot ones come first."""
         pool, traffic, budget = self.pool, self.traffic, self.dispatcher.budget
         models = ModelsEndpoint(self.gateway, self.control, self.health)
         proxies = {path: ProxyEndpoint(self.gateway, operation) for path, operation in OPERATIONS.items()}
@@ -231,8 +255,11 @@ class Balancer:
             Route("/v1/{pool_name}/chat/completions", proxies["/v1/chat/completions"], methods=["POST"]),
             Route("/v1/{pool_name}/models", models.all, methods=["GET"]),
             *status.routes(),
-            *AdminPages(_find_bundle(), __version__).routes(),
         ]
+
+    def pages(self) -> list[BaseRoute]:
+        """The admin pages, without any data in them."""
+        return admin_pages(find_bundle(ENTRY), __version__)
 
     async def _restore_tokens(self, token_store: TokenStore) -> None:
         rows = await token_store.load()
@@ -243,37 +270,24 @@ class Balancer:
 def create_app(settings: Settings, admin_token: str, *, environ: Mapping[str, str] | None = None) -> Starlette:
     """The ASGI application. `admin_token` must not be empty. `environ` holds proxy variables; default: the process's.
 
-    The lifespan raises StoreError when the database cannot be used. The `Balancer` is at `app.state.balancer`.
+    The lifespan raises StoreError when the database cannot be used. The `Balancer` is at `app.state.balancer`. With a
+    port of their own, admin pages and API are another application, `app.state.admin_app`; otherwise that is None.
     """
     balancer = Balancer(settings, admin_token, os.environ if environ is None else environ)
+    apart = Starlette(exception_handlers=_ERRORS) if settings.admin_port is not None else None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         try:
-            app.router.routes.extend(await balancer.open())
+            (apart or app).router.routes.extend(await balancer.open())
             yield
         finally:
             await balancer.close()
 
-    app = Starlette(
-        routes=balancer.routes(),
-        lifespan=lifespan,
-        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
-    )
-    app.state.balancer = balancer
+    app = Starlette(routes=balancer.routes(), lifespan=lifespan, exception_handlers=_ERRORS)
+    (apart or app).router.routes.extend(balancer.pages())
+    app.state.balancer, app.state.admin_app = balancer, apart
     return app
-
-
-def _find_bundle() -> Bundle | None:
-    """The built editor: in the package, or in the checkout it was built in. Without it all else works."""
-    package = Path(__file__).parent
-    for directory in (package / "_webui", package.parent / "webui" / "dist"):
-        if (directory / MANIFEST).is_file():
-            try:
-                return read_bundle(directory)
-            except BundleError as error:
-                logger.error("no editor at /admin: %s", error)
-    return None
 
 
 def _auto_model(settings: Settings) -> AutoModel:
@@ -310,3 +324,6 @@ async def _internal_error(request: Request, _: Exception) -> Response:
         return JSONResponse({"detail": "internal error"}, 500)
     answer = answer_for(BalancerError())
     return Response(answer.body, answer.status, media_type="application/json")
+
+
+_ERRORS: Mapping[Any, ExceptionHandler] = {HTTPException: _http_error, Exception: _internal_error}

@@ -1,4 +1,4 @@
-"""What the command line does besides serving: checks, the admin token, the configuration as a file."""
+"""What the command line does besides serving: the admin token, the configuration as a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from balancer import __version__
 from balancer.admin.models import read_endpoint
 from balancer.auth import ensure_admin_token
-from balancer.core.errors import BalancerError
+from balancer.core.errors import BalancerError, ConnectError
 from balancer.core.strategies import resolve_strategy
 from balancer.settings import Settings
 from balancer.store import (
@@ -23,10 +23,12 @@ from balancer.store import (
     ConfigurationStore,
     CreateEndpoint,
     Database,
+    KeyCipher,
     SetRoutingMode,
     UpdateEndpoint,
 )
 from balancer.store.engines import database_path
+from balancer.upstream.addresses import require_allowed
 
 _FORMAT = "llm-balancer configuration"
 # What does not describe an endpoint but how, where and when it came to be stored.
@@ -52,19 +54,6 @@ def admin_token(settings: Settings) -> tuple[str, bool]:
 def show_admin_token(settings: Settings, _: argparse.Namespace) -> int:
     """Print the admin token, made if there is none yet."""
     sys.stdout.write(admin_token(settings)[0] + "\n")
-    return 0
-
-
-def check(settings: Settings, _: argparse.Namespace) -> int:
-    """Say whether the settings and the database can be used. Raises StoreError when not."""
-    for line in settings.unknown:
-        sys.stderr.write(f"warning: {line}\n")
-    configuration = asyncio.run(_load(settings))
-    connected = sum(endpoint.connected for endpoint in configuration.endpoints)
-    sys.stdout.write(
-        f"settings: ok\ndatabase: ok, revision {configuration.revision}, {len(configuration.endpoints)} endpoints, "
-        f"{connected} connected, routing mode {configuration.routing_mode}\n"
-    )
     return 0
 
 
@@ -95,10 +84,16 @@ def config_import(settings: Settings, chosen: argparse.Namespace) -> int:
     return 0
 
 
+def open_store(settings: Settings, database: Database) -> ConfigurationStore:
+    """The configuration in `database`, with provider keys as the settings have them stored."""
+    cipher = KeyCipher(settings.secret_keys)
+    return ConfigurationStore(database, initial_routing_mode=settings.routing_strategy, cipher=cipher)
+
+
 async def _load(settings: Settings) -> Configuration:
     database = await Database.open(settings.database_url)
     try:
-        return await ConfigurationStore(database, initial_routing_mode=settings.routing_strategy).load()
+        return await open_store(settings, database).load()
     finally:
         await database.close()
 
@@ -110,13 +105,14 @@ async def import_configuration(settings: Settings, document: Mapping[str, Any]) 
     """
     database = await Database.open(settings.database_url)
     try:
-        store = ConfigurationStore(database, initial_routing_mode=settings.routing_strategy)
+        store = open_store(settings, database)
         known = {endpoint.name: endpoint.id for endpoint in (await store.load()).endpoints}
         changes: list[Change] = []
         if "routing_mode" in document:
             changes.append(SetRoutingMode(_routing_mode(document["routing_mode"])))
         for place, given in enumerate(document.get("endpoints", [])):
             fields = read_endpoint(given, where=f"endpoints[{place}]")
+            _require_allowed(settings, str(fields["base_url"]), f"endpoints[{place}].base_url")
             name = str(fields["name"])
             changes.append(UpdateEndpoint(known[name], fields) if name in known else CreateEndpoint(fields))
         await store.commit(changes, actor="command line")
@@ -124,6 +120,14 @@ async def import_configuration(settings: Settings, document: Mapping[str, Any]) 
         await database.close()
     created = sum(isinstance(change, CreateEndpoint) for change in changes)
     return created, sum(isinstance(change, UpdateEndpoint) for change in changes)
+
+
+def _require_allowed(settings: Settings, base_url: str, where: str) -> None:
+    try:
+        if not settings.allow_link_local:
+            require_allowed(base_url)
+    except ConnectError as error:
+        raise CommandError(f"{where}: is at {error}") from None
 
 
 def _routing_mode(given: object) -> str:

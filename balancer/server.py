@@ -19,7 +19,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from balancer.app import Balancer, create_app
 from balancer.core.errors import BalancerError
@@ -85,8 +85,21 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets for every address of `host`. Raises StartError."""
+class SplitPorts:
+    """One application for the connections of one port, another for all others."""
+
+    def __init__(self, main: ASGIApp, admin: ASGIApp, admin_port: int) -> None:
+        self._main = main
+        self._admin = admin
+        self._admin_port = admin_port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The address of the socket that accepted it: nothing that a client or a proxy can say.
+        await (self._admin if scope["server"][1] == self._admin_port else self._main)(scope, receive, send)
+
+
+def listen(host: str, port: int, *, names: str = "LB_HOST and LB_PORT") -> list[socket.socket]:
+    """Sockets for every address of `host`. Raises StartError, which tells to see the settings `names`."""
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
@@ -96,7 +109,29 @@ def listen(host: str, port: int) -> list[socket.socket]:
         for made in sockets:
             made.close()
         words = error.strerror or str(error)
-        raise StartError(f"cannot listen on {host} port {port}: {words}; see LB_HOST and LB_PORT") from None
+        raise StartError(f"cannot listen on {host} port {port}: {words}; see {names}") from None
+    return sockets
+
+
+def port_of(sockets: list[socket.socket]) -> int:
+    """The port that they listen on."""
+    port: int = sockets[0].getsockname()[1]
+    return port
+
+
+def url_of(host: str, sockets: list[socket.socket]) -> str:
+    """What to type into a browser."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port_of(sockets)}"
+
+
+def _listen_for_admin(settings: Settings, main: list[socket.socket]) -> list[socket.socket]:
+    """The sockets of the admin port, none without one. Raises StartError."""
+    if settings.admin_port is None:
+        return []
+    if settings.admin_port == port_of(main):
+        raise StartError("LB_ADMIN_PORT must be another port than LB_PORT")
+    sockets = listen(settings.admin_host, settings.admin_port, names="LB_ADMIN_HOST and LB_ADMIN_PORT")
+    logger.info("admin pages at %s/admin", url_of(settings.admin_host, sockets))
     return sockets
 
 
@@ -125,12 +160,16 @@ async def serve_app(
     *,
     started: Callable[[DrainingServer], None] = lambda _: None,
 ) -> None:
-    """Serve until told to stop. `started` gets the server, to stop it by. Raises StoreError when the database cannot
-    be used.
+    """Serve until told to stop, admin pages and API on a port of their own where the settings have one.
+
+    `started` gets the server, to stop it by. Raises StoreError when the database cannot be used, and StartError.
     """
     balancer: Balancer = app.state.balancer
+    admin_sockets = _listen_for_admin(balancer.settings, sockets)
+    direct = short_way(app)
+    whole = SplitPorts(direct, app.state.admin_app, port_of(admin_sockets)) if admin_sockets else direct
     config = uvicorn.Config(
-        cast(Any, short_way(app)),  # uvicorn's types know only coroutine functions
+        cast(Any, whole),  # uvicorn's types know only coroutine functions
         interface="asgi3",
         http=TransportProtocol,
         ws="none",
@@ -145,17 +184,19 @@ async def serve_app(
         forwarded_allow_ips=[str(network) for network in balancer.settings.trusted_proxies],
     )
     server = DrainingServer(config, balancer, drain_seconds)
-    async with app.router.lifespan_context(app):
-        started(server)
-        await server.serve(sockets)
+    try:
+        async with app.router.lifespan_context(app):
+            started(server)
+            await server.serve([*sockets, *admin_sockets])
+    finally:
+        for each in admin_sockets:
+            each.close()
 
 
 def serve(settings: Settings, admin_token: str) -> None:
     """Serve in this thread until a signal comes. Raises StartError or StoreError."""
     sockets = listen(settings.host, settings.port)
     app = create_app(settings, admin_token)
-    port = sockets[0].getsockname()[1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
     def started(_: DrainingServer) -> None:
         # What is there now stays for good: there is no need to search it for garbage again and again.
@@ -163,7 +204,7 @@ def serve(settings: Settings, admin_token: str) -> None:
         gc.freeze()
         # Nor is there much to find later: requests are freed as soon as nobody refers to them.
         gc.set_threshold(_GARBAGE_THRESHOLD)
-        logger.info("listening on http://%s:%d", host, port)
+        logger.info("listening on %s", url_of(settings.host, sockets))
 
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:

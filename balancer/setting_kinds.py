@@ -15,6 +15,7 @@ from balancer.auth import is_token
 
 _PLACEHOLDER_ADMIN_TOKEN = "change-me-admin-token"  # noqa: S105  what it names is refused, not used
 _LONGEST_MODEL_NAME = 256
+_SHORTEST_SECRET = 16
 
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 _HOST_NAME = re.compile(r"(?![0-9.]*$)[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
@@ -122,6 +123,13 @@ def _client_tokens(text: str) -> tuple[str, ...]:
     return tokens
 
 
+def _secret_keys(text: str) -> tuple[str, ...]:
+    secrets = tuple(dict.fromkeys(items(text)))
+    if not all(len(secret) >= _SHORTEST_SECRET and is_token(secret) for secret in secrets):
+        raise ValueError
+    return secrets
+
+
 def _file_path(text: str) -> str:
     if not text.isprintable() or "?" in text:  # a URL is made of it, where "?" begins the options
         raise ValueError
@@ -154,6 +162,10 @@ def _each(text: str, parse: Callable[[str], T]) -> tuple[T, ...]:
         except ValueError:
             raise BadEntry(entry) from None
     return tuple(found)
+
+
+def _own_port(text: str) -> int | None:
+    return _ANY_PORT.parse(text) if text else None
 
 
 def _port(text: str) -> int:
@@ -191,6 +203,8 @@ def _limits(text: str) -> tuple[tuple[Address, int], ...]:
 
 
 _PORT = whole(1, 65535)
+_ANY_PORT = whole(0, 65535)
+OWN_PORT = Kind(_ANY_PORT.expected, _own_port)
 MAX_CONCURRENT = whole(0, 10_000)
 SWITCH = Kind("true or false", _switch, choices=("true", "false"))
 LOAD_FACTOR = Kind("a number from 1 to 100", lambda text: _in_range(text, 1, 100))
@@ -199,6 +213,10 @@ HOST = Kind("an IP address or a host name, without a port", _host)
 NETWORKS = Kind("IP addresses or networks such as 10.0.0.0/8, separated by commas", _networks)
 ADMIN_TOKEN = Kind("visible ASCII characters without spaces", _admin_token)
 CLIENT_TOKENS = Kind("visible ASCII characters without spaces, several tokens separated by commas", _client_tokens)
+SECRET_KEYS = Kind(
+    f"at least {_SHORTEST_SECRET} visible ASCII characters without spaces, several secrets separated by commas",
+    _secret_keys,
+)
 FILE_PATH = Kind("a file path without a question mark", _file_path)
 DATABASE_URL = Kind("an SQLAlchemy URL such as sqlite+aiosqlite:///data/load_balancer.db", _database_url)
 MODEL_NAME = Kind(f"a model's name of at most {_LONGEST_MODEL_NAME} characters", _model_name)

@@ -90,6 +90,8 @@ def _view(settings: Settings, setting: Setting, value: Any) -> SettingView:
 
 def as_text(value: Any) -> str:
     """The value of a setting as an operator would write it."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -26,8 +26,10 @@ from balancer.setting_kinds import (
     MODEL_NAME,
     MODEL_NAMES,
     NETWORKS,
+    OWN_PORT,
     PERCENT,
     PORTS,
+    SECRET_KEYS,
     SWITCH,
     Address,
     Kind,
@@ -66,12 +68,34 @@ class Settings:
         "Port for clients, the admin pages and the status interfaces. 0 takes any free port.",
         aliases=("LOAD_BALANCER_PORT", "HTTP_PORT"),
     )
+    admin_port: int | None = _setting(
+        "LB_ADMIN_PORT",
+        "Network",
+        OWN_PORT,
+        "",
+        "A port of its own for the admin pages and API, which LB_PORT does not serve then. 0 takes any free port.",
+    )
+    admin_host: str = _setting(
+        "LB_ADMIN_HOST",
+        "Network",
+        HOST,
+        "127.0.0.1",
+        "Address to listen on for that port.",
+    )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
         "LB_TRUSTED_PROXIES",
         "Network",
         NETWORKS,
         "",
         "Reverse proxies in front of the balancer, whose X-Forwarded-For and X-Forwarded-Proto are believed.",
+    )
+    allow_link_local: bool = _setting(
+        "LB_ALLOW_LINK_LOCAL",
+        "Network",
+        SWITCH,
+        "false",
+        "Whether endpoints may be at link-local addresses (169.254.0.0/16, fe80::/10) and at those where clouds tell a "
+        "machine's secrets. Private and loopback addresses are always allowed.",
     )
     drain_seconds: float = _setting(
         "LB_DRAIN_SECONDS",
@@ -111,6 +135,15 @@ class Settings:
         DATABASE_URL,
         "",
         "Database to use instead of the file of LB_DB_PATH, as an SQLAlchemy URL with an async driver.",
+        secret=True,
+    )
+    secret_keys: tuple[str, ...] = _setting(
+        "LB_SECRET_KEY",
+        "Storage",
+        SECRET_KEYS,
+        "",
+        "Secret that the provider keys in the database are encrypted with; without it they stand there in clear. Of "
+        "several the first encrypts and all decrypt. Keep it apart from the database: without it the keys are lost.",
         secret=True,
     )
     retention_days: int = _setting(

@@ -9,11 +9,12 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from balancer.web.bundle import Bundle
+from balancer.web.pages import POLICY, Page, Words
 from load_tester.access import Access
 from load_tester.api.http import Api, json_answer, problem
 from load_tester.api.library import LibraryRoutes
@@ -26,15 +27,10 @@ from load_tester.plan.cards import Caps
 from load_tester.runs import Runs
 from load_tester.settings import Settings
 
-_PACKAGE = Path(__file__).resolve().parent
-# Where the built page lies: in an installed package, and in a checkout.
-PAGE_DIRECTORIES = (_PACKAGE / "_webui", _PACKAGE.parent / "webui" / "dist" / "load-tester")
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+ENTRY = "loadtest"
+_WORDS = Words("Load tester", "load tester", "page", "/api")
 _HEADERS = {
-    "content-security-policy": _POLICY,
+    "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
@@ -48,7 +44,7 @@ def create_app(
     *,
     caps: Caps,
     wall_clock: Callable[[], float],
-    page: Path | None = None,
+    page: Bundle | None = None,
 ) -> Starlette:
     """The server. `token` empty: for this machine only. `page`: the built page, None where there is none.
 
@@ -75,26 +71,18 @@ def create_app(
     async def nothing(_: Request) -> Response:
         return problem(404, "there is no such address")
 
-    async def no_page(_: Request) -> Response:
-        return PlainTextResponse("The page is not part of this build; the API is at /api.\n", 404)
-
     routes: list[BaseRoute] = [
         Route("/health", health),
         *SessionRoutes(api, runs, version).routes(),
         *RunRoutes(api, runs, live).routes(),
         *LibraryRoutes(api, runs).routes(),
         Route("/api/{rest:path}", nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-        Route("/", no_page) if page is None else Mount("/", StaticFiles(directory=page, html=True)),
+        *Page("", page, version, _WORDS).routes(),
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
     app.add_middleware(_SafeHeaders)
     app.state.runs, app.state.live = runs, live
     return app
-
-
-def built_page() -> Path | None:
-    """The directory of the built page, None where it was not built."""
-    return next((directory for directory in PAGE_DIRECTORIES if (directory / "index.html").is_file()), None)
 
 
 def caps_of(settings: Settings, open_files: int = 0) -> Caps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ ROW_COLUMNS = (
     "detail",
 )
 MOST_IMPORT_BYTES = 64 * 1024 * 1024
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 # What a spreadsheet would take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -118,8 +120,11 @@ def read_run(data: bytes) -> dict[str, Any]:
             f"version {version!r} of the format is not known here (version {VERSION} is): update, or export anew",
         )
     cards = document.get("cards")
-    if not isinstance(cards, list) or not cards or not isinstance(document.get("id"), str):
+    if not isinstance(cards, list) or not cards:
         raise BadInput("file", "the run has no cards: the file is damaged")
+    # It becomes part of addresses and of file names.
+    if not isinstance(document.get("id"), str) or _ID.fullmatch(document["id"]) is None:
+        raise BadInput("file", "the run has no usable id: the file is damaged")
     for place, each in enumerate(cards):
         if not isinstance(each, dict):
             raise BadInput(f"file.cards.{place}", "expected an object")

@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jinja2 import TemplateError
+
 from load_tester.engine.run import Plan, Run, prepare
 from load_tester.engine.targets import TargetRules
 from load_tester.errors import BadInput, LoadTesterError, NotFound, NotRunning
-from load_tester.exports import row
+from load_tester.exports import read_run, row
 from load_tester.history import History, headline
 from load_tester.plan.cards import Caps, Card
 from load_tester.plan.prompt_sets import parse_prompt_set
 from load_tester.plan.prompts import Line, PromptSet
+from load_tester.report import report_html
 
 MOST_ACTIVE = 16
 MOST_KEYS = 1_000
@@ -83,6 +86,25 @@ class Runs:
         """A run, under way or over. Raises NotFound."""
         run = self._active.get(run_id)
         return await self.history.run(run_id) if run is None else run.result()
+
+    async def take_in(self, data: bytes) -> dict[str, Any]:
+        """Put an exported run into the history; of the older load tester, only read it. Raises BadInput."""
+        found = read_run(data)
+        if found["format"] == "older":
+            return found
+        try:
+            await self.result(found["id"])
+        except NotFound:
+            pass
+        else:
+            raise BadInput("file", f"the run {found['id']} is in the history already")
+        try:
+            headline(found)
+            report_html(found)
+        except (KeyError, TypeError, ValueError, AttributeError, TemplateError):
+            raise BadInput("file", "parts of the run are missing or of the wrong kind: the file is damaged") from None
+        await self.history.save(found, [])
+        return found
 
     async def requests(self, run_id: str) -> list[list[Any]]:
         """What was kept of its requests. Raises NotFound."""
@@ -187,5 +209,5 @@ class Runs:
 def kept_rows(run: Run) -> list[list[Any]]:
     """The requests of a run that were kept, for tables and CSV."""
     return [
-        row(place, record, card.ledger.begun_ns) for place, card in enumerate(run.cards) for record in card.ledger.rows
+        row(place, record, card.ledger.begun_ns) for place, card in enumerate(run.cards) for record in card.ledger.kept
     ]

@@ -17,7 +17,8 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from load_tester.app import built_page, caps_of, create_app
+from balancer.web.bundle import find_bundle
+from load_tester.app import ENTRY, caps_of, create_app
 from load_tester.errors import LoadTesterError
 from load_tester.settings import Settings
 
@@ -104,7 +105,7 @@ def serve(settings: Settings, token: str, version: str) -> None:
     check_directory(settings)
     listening = listen(settings)
     caps = caps_of(settings, prepare_process(settings.max_connections))
-    app = create_app(settings, token, version, caps=caps, wall_clock=time.time, page=built_page())
+    app = create_app(settings, token, version, caps=caps, wall_clock=time.time, page=find_bundle(ENTRY))
     config = uvicorn.Config(
         app,
         http="httptools",

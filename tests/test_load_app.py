@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from balancer.web.bundle import Asset, Bundle
 from load_tester.app import caps_of, create_app
 from load_tester.errors import HistoryError
 from load_tester.history import FILE_NAME
@@ -224,6 +225,9 @@ class TestRuns:
                 "/api/runs/import", content=b'{"format":"llm-load-tester run","version":9}'
             )
             assert refused.status_code == 422 and "version 9" in refused.json()["detail"]
+            broken = {**exported.json(), "id": "broken", "cards": [{"card": {}}]}
+            refused = await other.client.post("/api/runs/import", content=json.dumps(broken))
+            assert refused.status_code == 422 and "damaged" in refused.json()["detail"]
 
     async def test_notes_comparison_and_deletion(self, tester: Running) -> None:
         async with FakeServer() as backend:
@@ -382,15 +386,28 @@ class TestTheFile:
             await Running(tmp_path).__aenter__()
 
 
-async def test_a_built_page_is_served_without_a_session(tmp_path: Path) -> None:
-    page = tmp_path / "page"
-    (page / "assets").mkdir(parents=True)
-    (page / "index.html").write_text("<!doctype html><title>Load tester</title>")
-    (page / "assets" / "a.js").write_text("1")
-    settings = load_settings({"LT_DATA_DIR": str(tmp_path)})
-    app = create_app(settings, "t0ken", "0", caps=caps_of(settings), wall_clock=time.time, page=page)
-    async with RunningApp(app) as running, http_client(running.url) as stranger:
-        assert "Load tester" in (await stranger.get("/")).text
-        assert (await stranger.get("/assets/a.js")).status_code == 200
-        assert (await stranger.get("/../history.py")).status_code == 404
-        assert (await stranger.get("/api/runs")).status_code == 401
+class TestPage:
+    async def _answers(self, tmp_path: Path, page: Bundle | None, *paths: str) -> list[httpx.Response]:
+        settings = load_settings({"LT_DATA_DIR": str(tmp_path)})
+        app = create_app(settings, "t0ken", "0", caps=caps_of(settings), wall_clock=time.time, page=page)
+        async with RunningApp(app) as running, http_client(running.url) as stranger:
+            return [await stranger.get(path) for path in paths]
+
+    async def test_a_built_page_is_served_without_a_session(self, tmp_path: Path) -> None:
+        asset = Asset(b"1", "text/javascript; charset=utf-8", None)
+        page = Bundle("assets/a.js", (), (), {"assets/a.js": asset})
+        shell, script, outside, api = await self._answers(
+            tmp_path, page, "/", "/assets/a.js", "/../history.py", "/api/runs"
+        )
+        assert shell.status_code == 200 and "<title>Load tester</title>" in shell.text
+        assert '<script type="module" src="/assets/a.js"></script>' in shell.text
+        policy = shell.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "script-src 'self'" in policy and "unsafe" not in policy
+        assert script.text == "1" and script.headers["content-type"].startswith("text/javascript")
+        assert outside.status_code == 404
+        assert api.status_code == 401
+
+    async def test_without_a_built_page_it_says_how_to_build_it(self, tmp_path: Path) -> None:
+        (shell,) = await self._answers(tmp_path, None, "/")
+        assert shell.status_code == 503
+        assert "make webui" in shell.text and "/api" in shell.text

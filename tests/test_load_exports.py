@@ -40,6 +40,7 @@ async def test_a_run_goes_out_and_comes_back() -> None:
         (b'{"format": "llm-load-tester run", "version": 2}', "version 2 .* not known"),
         (b'{"format": "llm-load-tester run", "version": 1, "id": "a", "cards": []}', "damaged"),
         (b'{"format": "llm-load-tester run", "version": 1, "id": "a", "cards": [{"card": {"url": 3}}]}', "url"),
+        (b'{"format": "llm-load-tester run", "version": 1, "id": "a\\r\\nb: c", "cards": [{"card": {}}]}', "usable id"),
         (b'{"ts": 1, "cards": [{"stats": {}}]}', "config"),
         (b'{"ts": 1, "cards": [{"config": {"total": "many"}}]}', "total: expected a number"),
     ],

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from balancer.admin.bundle import BundleError, read_bundle
-from balancer.admin.pages import AdminPages
+from balancer.admin.pages import admin_pages
+from balancer.web.bundle import BundleError, read_bundle
 from tests.running_balancer import RunningBalancer
 
 SCRIPT = b"export const words = 'a script that is long enough to be worth packing'; " * 20
@@ -55,8 +55,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _client(directory: Path | None) -> httpx.AsyncClient:
-    pages = AdminPages(None if directory is None else read_bundle(directory), "1.2.3")
-    return httpx.AsyncClient(transport=httpx.ASGITransport(Starlette(routes=pages.routes())), base_url="http://lb.test")
+    pages = admin_pages(None if directory is None else read_bundle(directory, "editor"), "1.2.3")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(Starlette(routes=pages)), base_url="http://lb.test")
 
 
 @pytest.fixture
@@ -129,8 +129,8 @@ async def test_who_does_not_take_gzip_gets_it_unpacked(client: httpx.AsyncClient
 async def test_a_file_packed_by_the_build_is_taken_as_it_is(bundle: Path) -> None:
     packed = gzip.compress(SCRIPT, 1, mtime=0)
     _write(bundle / "assets/editor-1a2b.js.gz", packed)
-    assert read_bundle(bundle).assets["assets/editor-1a2b.js"].packed == packed
-    assert "assets/editor-1a2b.js.gz" not in read_bundle(bundle).assets
+    assert read_bundle(bundle, "editor").assets["assets/editor-1a2b.js"].packed == packed
+    assert "assets/editor-1a2b.js.gz" not in read_bundle(bundle, "editor").assets
 
 
 async def test_what_gzip_makes_longer_stays_as_it_is(client: httpx.AsyncClient) -> None:
@@ -201,7 +201,7 @@ async def test_a_person_at_the_root_is_shown_the_way_and_a_program_is_not(client
 def test_a_broken_bundle_is_refused_in_words(bundle: Path, broken: bytes, words: str) -> None:
     _write(bundle / ".vite/manifest.json", broken)
     with pytest.raises(BundleError, match=words):
-        read_bundle(bundle)
+        read_bundle(bundle, "editor")
 
 
 async def test_the_balancer_serves_the_shell_and_its_api_beside_each_other(tmp_path: Path) -> None:

@@ -268,13 +268,14 @@ class TestOverview:
             "LB_ADMIN_TOKEN": "s3cret-a",
             "LB_CLIENT_TOKENS": "s3cret-b",
             "LB_DATABASE_URL": "x://u:s3cret-c@h/d",
+            "LB_SECRET_KEY": "s3cret-d-is-long-enough",
         }
         secrets = [each for each in overview(load_settings(environ)) if each.secret]
-        assert [each.value for each in secrets] == ["***"] * 3
+        assert [each.value for each in secrets] == ["***"] * 4
         assert "s3cret" not in repr(secrets)
         generated, *none = [each for each in overview(Settings()) if each.secret]
         assert (generated.value, generated.source) == ("***", "generated")
-        assert [each.value for each in none] == ["", ""]
+        assert [each.value for each in none] == ["", "", ""]
 
     @pytest.mark.parametrize(
         ("name", "text"),

@@ -36,7 +36,8 @@ class AdminApi:
     """Everything under `/admin/api`.
 
     `clock` is monotonic, `wall_clock` Unix time, both in seconds. `admission` is the data plane's. Without a
-    `usage_writer`, resets are stored with the next usage. `settings` are those of the process, as they may be shown.
+    `usage_writer`, resets are stored with the next usage. `allow_link_local`: endpoints may have
+    addresses of `balancer.upstream.addresses`. `settings` are those of the process, as they may be shown.
     `snapshot_seconds` lie between two states of the event streams.
     """
 
@@ -59,6 +60,7 @@ class AdminApi:
         version: str,
         admission: Admission | None = None,
         default_timeout_seconds: float = 120.0,
+        allow_link_local: bool = False,
         settings: Sequence[SettingView] = (),
         snapshot_seconds: float = 1.0,
     ) -> None:
@@ -78,7 +80,13 @@ class AdminApi:
         self._operations: list[Operation] = [
             *self._routing.operations(),
             *EndpointOperations(
-                configuration, reader, control, health, dispatcher, default_timeout_seconds=default_timeout_seconds
+                configuration,
+                reader,
+                control,
+                health,
+                dispatcher,
+                default_timeout_seconds=default_timeout_seconds,
+                allow_link_local=allow_link_local,
             ).operations(),
             *RevisionOperations(configuration, reader).operations(),
             *ExplainOperations(dispatcher, admission or Admission(), clock).operations(),

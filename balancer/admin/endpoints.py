@@ -6,7 +6,7 @@ Several at once are one transaction and one revision, all or nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,9 +28,11 @@ from balancer.admin.models import (
 from balancer.admin.problems import Refused, answer, invalid_field
 from balancer.admin.state import StateReader
 from balancer.core.endpoints import Endpoint
+from balancer.core.errors import ConnectError
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.health import Health
 from balancer.store import Change, CreateEndpoint, DeleteEndpoint, EndpointRecord, UpdateEndpoint
+from balancer.upstream.addresses import require_allowed
 from balancer.upstream.control import ControlClient, ModelsAnswer
 
 logger = logging.getLogger("balancer")
@@ -40,7 +42,10 @@ _TESTED = frozenset({"base_url", "api_key", "verify_tls"})
 
 
 class EndpointOperations:
-    """What can be done with endpoints. `default_timeout_seconds` is for those created without one."""
+    """What can be done with endpoints. `default_timeout_seconds` is for those created without one.
+
+    `allow_link_local`: they may have addresses that are refused otherwise, see `balancer.upstream.addresses`.
+    """
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class EndpointOperations:
         dispatcher: Dispatcher,
         *,
         default_timeout_seconds: float,
+        allow_link_local: bool = False,
     ) -> None:
         self._configuration = configuration
         self._reader = reader
@@ -58,6 +64,7 @@ class EndpointOperations:
         self._health = health
         self._dispatcher = dispatcher
         self._default_timeout_seconds = default_timeout_seconds
+        self._allow_link_local = allow_link_local
 
     def operations(self) -> list[Operation]:
         """The table of these operations."""
@@ -214,12 +221,23 @@ class EndpointOperations:
         return answer(Aborted(aborted))
 
     async def _change(self, call: Call, changes: Sequence[Change]) -> Applied:
+        for change in changes:
+            if isinstance(change, CreateEndpoint | UpdateEndpoint):
+                self._require_allowed(change.fields)
         return await self._configuration.change(changes, actor=call.actor, expected_revision=call.expected_revision)
 
     def _updated(self, applied: Applied, ids: Sequence[int], *, one: bool = False) -> Response:
         records = {each.id: each for each in applied.after.endpoints}
         views = self._reader.endpoints(records[each] for each in ids)
         return answer(views[0] if one else views, revision=applied.after.revision)
+
+    def _require_allowed(self, fields: Mapping[str, object]) -> None:
+        """A mistake is told at once; names are judged by where they lead when a connection is made."""
+        try:
+            if not self._allow_link_local:
+                require_allowed(str(fields.get("base_url", "")))
+        except ConnectError as error:
+            raise invalid_field("body", "base_url", f"is at {error}", "address") from None
 
     def _required(self, endpoint_id: int) -> EndpointRecord:
         record = self._configuration.endpoint(endpoint_id)
@@ -235,6 +253,7 @@ class EndpointOperations:
     async def _test_unsaved(self, call: Call) -> Response:
         given: EndpointToTest = call.body
         fields: dict[str, Any] = {name: value for name, value in given.changes().items() if name in _TESTED}
+        self._require_allowed(fields)
         if given.id is not None:
             return await self._asked(replace(self._required(given.id), **fields))
         if "base_url" not in fields:

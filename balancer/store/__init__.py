@@ -5,6 +5,7 @@ Nothing on the path of a request waits for anything here.
 
 from __future__ import annotations
 
+from balancer.store.cipher import KeyCipher
 from balancer.store.configuration import ConfigurationStore
 from balancer.store.database import Database
 from balancer.store.engines import DEFAULT_URL
@@ -19,7 +20,9 @@ from balancer.store.errors import (
     UnknownEndpoint,
     UnknownRevision,
     UnknownToken,
+    WrongSecretKey,
 )
+from balancer.store.keys import KeySurvey, encrypt_stored_keys, survey_keys
 from balancer.store.records import (
     INCOMING_POSITION,
     TOKEN_POSITION,
@@ -65,6 +68,8 @@ __all__ = [
     "EndpointRecord",
     "EndpointTotals",
     "FieldChange",
+    "KeyCipher",
+    "KeySurvey",
     "MinuteUsage",
     "NameTaken",
     "Position",
@@ -85,6 +90,9 @@ __all__ = [
     "UsageBatch",
     "UsageStore",
     "UsageWriter",
+    "WrongSecretKey",
+    "encrypt_stored_keys",
     "iso_time",
     "prune",
+    "survey_keys",
 ]

@@ -13,7 +13,8 @@ from dataclasses import replace
 from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from balancer.store import rows
+from balancer.store import keys, rows
+from balancer.store.cipher import KeyCipher
 from balancer.store.database import Database
 from balancer.store.errors import (
     RevertRefused,
@@ -49,7 +50,8 @@ _Plan = Callable[[AsyncConnection, Current, str], Awaitable[State]]
 class ConfigurationStore:
     """Endpoints, routing mode, canvas and the revisions that led there.
 
-    `initial_routing_mode` counts only until the database knows one. `clock` gives Unix time in seconds.
+    `initial_routing_mode` counts only until the database knows one. `cipher` is what provider keys are stored by.
+    `clock` gives Unix time in seconds.
     A change once begun is stored even when its caller is cancelled while waiting for it.
     """
 
@@ -58,15 +60,17 @@ class ConfigurationStore:
         database: Database,
         *,
         initial_routing_mode: str = "percentage",
+        cipher: KeyCipher | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._initial_routing_mode = initial_routing_mode
+        self._cipher = cipher or KeyCipher()
         self._clock = clock
 
     async def load(self) -> Configuration:
-        """The configuration as it is now. Raises `StoreError`."""
-        current = await self._database.read(rows.read)
+        """The configuration as it is now. Raises `StoreError`, of which `WrongSecretKey` is one."""
+        current = await self._database.read(lambda connection: rows.read(connection, self._cipher))
         if current is None:
             current = await self._database.write(self._read_or_begin)
         return current.configuration
@@ -81,7 +85,7 @@ class ConfigurationStore:
         """
 
         async def plan(connection: AsyncConnection, current: Current, now: str) -> State:
-            by_key_id = [await _with_key_id(connection, change) for change in changes]
+            by_key_id = [await self._with_key_id(connection, change) for change in changes]
             return planned(current.state, by_key_id, now)
 
         return await self._change(plan, actor, expected_revision)
@@ -158,27 +162,38 @@ class ConfigurationStore:
                 changed = await _changed_since(connection, current, expected_revision)
                 raise RevisionConflict(current.configuration, changed)
             target = await plan(connection, current, now)
-            return await _store(connection, current, target, actor, now, origin)
+            return await self._store(connection, current, target, actor, now, origin)
 
         return await self._database.write(change)
 
     async def _read_or_begin(self, connection: AsyncConnection) -> Current:
-        current = await rows.read(connection)
+        current = await rows.read(connection, self._cipher)
         return current or await rows.begin(connection, self._initial_routing_mode)
 
+    async def _store(
+        self, connection: AsyncConnection, current: Current, target: State, actor: str, now: str, origin: str
+    ) -> Configuration:
+        """Write what leads from `current` to `target`; a revision only when more than positions differ."""
+        changes = difference(current.state, target)
+        await rows.write_endpoints(connection, current.state, target, now)
+        if changes:
+            number = current.configuration.revision + 1
+            revision = Revision(number, now, actor, origin + summary(changes), changes)
+            await rows.write_revision(connection, revision, target)
+        stored = await rows.read(connection, self._cipher)
+        return stored.configuration if stored else current.configuration
 
-async def _store(
-    connection: AsyncConnection, current: Current, target: State, actor: str, now: str, origin: str
-) -> Configuration:
-    """Write what leads from `current` to `target`; a revision only when more than positions differ."""
-    changes = difference(current.state, target)
-    await rows.write_endpoints(connection, current.state, target, now)
-    if changes:
-        number = current.configuration.revision + 1
-        revision = Revision(number, now, actor, origin + summary(changes), changes)
-        await rows.write_revision(connection, revision, target)
-    stored = await rows.read(connection)
-    return stored.configuration if stored else current.configuration
+    async def _with_key_id(self, connection: AsyncConnection, change: Change) -> Change:
+        """The same change with the provider key stored, and named by its id."""
+        if not isinstance(change, CreateEndpoint | UpdateEndpoint):
+            return change
+        if "api_key_id" in change.fields:
+            raise ValueError("a provider key is given as api_key; which row holds it is the store's business")
+        if "api_key" not in change.fields:
+            return change
+        fields = dict(change.fields)
+        fields["api_key_id"] = await keys.key_id(connection, self._cipher, str(fields.pop("api_key")))
+        return replace(change, fields=fields)
 
 
 async def _require_revision(connection: AsyncConnection, current: Current, number: int) -> list[RecordedChange]:
@@ -200,19 +215,6 @@ async def _changed_since(connection: AsyncConnection, current: Current, revision
         return {}
     changes = difference(undone(current.state, later), current.state)
     return {name: change for each in changes for name, change in each.fields().items()}
-
-
-async def _with_key_id(connection: AsyncConnection, change: Change) -> Change:
-    """The same change with the provider key stored, and named by its id."""
-    if not isinstance(change, CreateEndpoint | UpdateEndpoint):
-        return change
-    if "api_key_id" in change.fields:
-        raise ValueError("a provider key is given as api_key; which row holds it is the store's business")
-    if "api_key" not in change.fields:
-        return change
-    fields = dict(change.fields)
-    fields["api_key_id"] = await rows.key_id(connection, str(fields.pop("api_key")))
-    return replace(change, fields=fields)
 
 
 async def _move(connection: AsyncConnection, table: Table, positions: Mapping[int, Position]) -> set[int]:

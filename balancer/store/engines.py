@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import Connection, event
@@ -23,6 +24,7 @@ from balancer.store.errors import StoreError
 DEFAULT_URL = "sqlite+aiosqlite:///data/load_balancer.db"
 
 _BEGIN = "begin_with"
+_FOLD_TIMEOUT_SECONDS = 5.0
 
 _WORDS: Mapping[int, str] = {
     sqlite3.SQLITE_PERM: "access is not permitted",
@@ -116,6 +118,15 @@ def sqlite_engine(
         connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))
 
     return engine
+
+
+def fold_log(path: Path) -> None:
+    """Move what stands in the log into the file and empty the log. Raises `StoreError`."""
+    try:
+        with closing(sqlite3.connect(path, timeout=_FOLD_TIMEOUT_SECONDS)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
 
 
 def reading(engine: AsyncEngine) -> AsyncEngine:

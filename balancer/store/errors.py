@@ -2,7 +2,8 @@
 
     BalancerError
     |-- StoreError             the database did not do what was asked; the message says why, in words
-    |   `-- DatabaseTooNew     written by a later version of this program; left as it is
+    |   |-- DatabaseTooNew     written by a later version of this program; left as it is
+    |   `-- WrongSecretKey     provider keys are encrypted, and no secret given opens them
     `-- ChangeRefused          the database is fine, this change does not fit what it holds
         |-- NameTaken
         |-- TokenTaken
@@ -39,6 +40,20 @@ class DatabaseTooNew(StoreError):
         )
         self.path = path
         self.found = found
+
+
+class WrongSecretKey(StoreError):
+    """A provider key in the database was encrypted with a secret that was not given; `given`: whether any was."""
+
+    def __init__(self, *, given: bool) -> None:
+        if given:
+            words = (
+                "LB_SECRET_KEY does not fit: a provider key in the database was encrypted with another secret;"
+                " give that one too, behind the new one and a comma"
+            )
+        else:
+            words = "the provider keys in the database are encrypted: set LB_SECRET_KEY to the secret of that time"
+        super().__init__(words)
 
 
 class ChangeRefused(BalancerError):

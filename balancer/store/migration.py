@@ -17,7 +17,7 @@ from balancer.store.errors import DatabaseTooNew, StoreError
 
 # Every version this program knows, the oldest first, as in migrations/versions. Written down here so that a start
 # with an up-to-date database needs neither Alembic nor the scripts.
-VERSIONS = ("0001", "0002")
+VERSIONS = ("0001", "0002", "0003")
 HEAD = VERSIONS[-1]
 
 
@@ -27,7 +27,7 @@ def version_of(path: Path, busy_timeout_seconds: float) -> str | None:
     Raises `StoreError` when it cannot be read or belongs to another program.
     """
     try:
-        with closing(_look(path, busy_timeout_seconds)) as connection:
+        with closing(look(path, busy_timeout_seconds)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if not tables:
                 return None
@@ -77,7 +77,8 @@ def scripts_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
-def _look(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
+def look(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
+    """A connection that only reads. Raises what the driver raises."""
     # Without a log beside it the file is complete, and `immutable` reads it without making side files. With one, the
     # newest version may stand in the log only.
     alone = not path.with_name(path.name + "-wal").exists()

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from balancer.store.cipher import KeyCipher
 from balancer.store.history import VERSIONED, Document, State, document
 from balancer.store.records import (
     INCOMING_POSITION,
@@ -34,17 +35,17 @@ class Current:
     state: State
 
 
-async def read(connection: AsyncConnection) -> Current | None:
-    """The configuration as it stands; None in a database that never had one."""
+async def read(connection: AsyncConnection, cipher: KeyCipher) -> Current | None:
+    """The configuration as it stands; None in a database that never had one. Raises `WrongSecretKey`."""
     head = (await connection.execute(select(configuration))).mappings().one_or_none()
     if head is None:
         return None
     query = (
-        select(endpoints, func.coalesce(endpoint_keys.c.api_key, "").label("api_key"))
+        select(endpoints, endpoint_keys.c.api_key, endpoint_keys.c.encrypted)
         .outerjoin(endpoint_keys, endpoint_keys.c.id == endpoints.c.api_key_id)
         .order_by(endpoints.c.id)
     )
-    records = tuple(_record(row) for row in (await connection.execute(query)).mappings())
+    records = tuple(_record(row, cipher) for row in (await connection.execute(query)).mappings())
     incoming = (head["incoming_x"], head["incoming_y"])
     return Current(
         Configuration(head["revision"], head["routing_mode"], records, incoming),
@@ -66,19 +67,6 @@ async def begin(connection: AsyncConnection, routing_mode: str) -> Current:
         )
     )
     return Current(Configuration(0, routing_mode), State(routing_mode, {}, _FIRST_ENDPOINT_ID))
-
-
-async def key_id(connection: AsyncConnection, api_key: str) -> int | None:
-    """The id of a provider key, stored now if it was not; None for no key."""
-    if not api_key:
-        return None
-    found = await connection.execute(select(endpoint_keys.c.id).where(endpoint_keys.c.api_key == api_key))
-    known: int | None = found.scalar()
-    if known is not None:
-        return known
-    stored = await connection.execute(insert(endpoint_keys).values(api_key=api_key).returning(endpoint_keys.c.id))
-    new: int = stored.scalar_one()
-    return new
 
 
 async def write_endpoints(connection: AsyncConnection, old: State, new: State, now: str) -> None:
@@ -188,5 +176,7 @@ def _change_row(number: int, place: int, change: RecordedChange) -> dict[str, An
     }
 
 
-def _record(row: RowMapping) -> EndpointRecord:
-    return EndpointRecord(**{**row, "models": tuple(row["models"]), "tags": tuple(row["tags"])})
+def _record(row: RowMapping, cipher: KeyCipher) -> EndpointRecord:
+    values = {**row, "models": tuple(row["models"]), "tags": tuple(row["tags"])}
+    values["api_key"] = cipher.opened(values["api_key"] or "", bool(values.pop("encrypted")))
+    return EndpointRecord(**values)

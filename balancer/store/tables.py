@@ -43,11 +43,13 @@ configuration = Table(
 )
 
 # Provider keys, apart from what refers to them: endpoints, and the revisions that can bring a key back.
+# `encrypted`: `api_key` is not the key itself, but what `KeyCipher` made of it.
 endpoint_keys = Table(
     "endpoint_keys",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("api_key", Text, nullable=False),
+    Column("encrypted", Boolean, nullable=False),
     sqlite_autoincrement=True,
 )
 

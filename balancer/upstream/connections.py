@@ -29,7 +29,8 @@ class Connections:
 
     At most `max_keepalive` idle connections are kept per endpoint, for `keepalive_expiry_seconds`: less than servers
     keep theirs (uvicorn 5 s). `connect_timeout_seconds` covers name, TCP, proxy and TLS together. `environ` holds the
-    proxy variables. `ca_file` replaces the system's certificate authorities. `clock` is monotonic, in seconds.
+    proxy variables. `ca_file` replaces the system's certificate authorities. `allow_link_local`: endpoints may be at
+    link-local addresses and those of cloud metadata. `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -40,12 +41,15 @@ class Connections:
         keepalive_expiry_seconds: float = 4.0,
         environ: Mapping[str, str] = _NOTHING,
         ca_file: str | None = None,
+        allow_link_local: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_keepalive = max_keepalive
         self._keepalive_expiry_seconds = keepalive_expiry_seconds
         self._clock = clock
-        self._dialer = Dialer(connect_timeout_seconds=connect_timeout_seconds, ca_file=ca_file)
+        self._dialer = Dialer(
+            connect_timeout_seconds=connect_timeout_seconds, ca_file=ca_file, allow_link_local=allow_link_local
+        )
         self._proxies = Proxies(environ)
         self._pools: dict[int, _Pool] = {}
         self._open: dict[Connection, _Pool] = {}

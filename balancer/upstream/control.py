@@ -98,7 +98,8 @@ class ControlClient:
     """Talks to endpoints outside the data plane, each time over a new connection: it must show that one can be made.
 
     `timeout_seconds` bounds a whole exchange. `environ` holds the proxy variables; default: the process's. `ca_file`
-    replaces the system's certificate authorities. A `network` stands in for the real one.
+    replaces the system's certificate authorities. `allow_link_local` as for `Connections`. A
+    `network` stands in for the real one.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class ControlClient:
         timeout_seconds: float = 5.0,
         environ: Mapping[str, str] | None = None,
         ca_file: str | None = None,
+        allow_link_local: bool = False,
         network: Network | None = None,
     ) -> None:
         self._timeout_seconds = timeout_seconds
@@ -115,6 +117,7 @@ class ControlClient:
             connect_timeout_seconds=timeout_seconds * _CONNECT_SHARE,
             environ=os.environ if environ is None else environ,
             ca_file=ca_file,
+            allow_link_local=allow_link_local,
         )
 
     async def models(self, endpoint: Endpoint) -> ModelsAnswer:

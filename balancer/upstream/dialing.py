@@ -13,6 +13,7 @@ import socket
 import ssl
 
 from balancer.core.errors import ConnectError
+from balancer.upstream.addresses import REFUSED, is_refused
 from balancer.upstream.targets import Proxy, Target
 
 _TUNNEL_HEAD_LIMIT = 16 * 1024
@@ -32,15 +33,22 @@ _WORDS = {
 
 
 class Dialer:
-    """Connects protocols to targets. `ca_file` replaces the system's certificate authorities."""
+    """Connects protocols to targets. `ca_file` replaces the system's certificate authorities.
 
-    def __init__(self, *, connect_timeout_seconds: float, ca_file: str | None = None) -> None:
+    `allow_link_local`: also to link-local addresses and those of cloud metadata.
+    """
+
+    def __init__(
+        self, *, connect_timeout_seconds: float, ca_file: str | None = None, allow_link_local: bool = False
+    ) -> None:
         self._timeout_seconds = connect_timeout_seconds
+        self._allow_link_local = allow_link_local
         self._ca_file = ca_file
         self._contexts: dict[bool, ssl.SSLContext] = {}
 
     async def dial(self, target: Target, verify_tls: bool, protocol: asyncio.Protocol) -> None:
         """Connect `protocol`: after this its `connection_made` was called. Raises ConnectError."""
+        self._require_allowed(target.host)
         inner = self._context(verify_tls) if target.tls else None
         # The way to the proxy is always verified: `verify_tls` is a statement about the endpoint.
         outer = self._context(True) if target.proxy is not None and target.proxy.tls else None
@@ -48,7 +56,9 @@ class Dialer:
             async with asyncio.timeout(self._timeout_seconds):
                 if target.proxy is None:
                     host, port = target.connect_to or (target.host, target.port)
-                    await _connect(protocol, host, port, inner, server_name=target.host)
+                    transport = await _connect(protocol, host, port, inner, server_name=target.host)
+                    # Where the name led this time; nothing of a request was sent yet.
+                    self._require_allowed((transport.get_extra_info("peername") or ("",))[0])
                 elif inner is None:
                     await _connect_to_proxy(protocol, target.proxy, outer)
                 else:
@@ -59,6 +69,10 @@ class Dialer:
             raise ConnectError(f"connect timed out{limit}") from error
         except OSError as error:
             raise ConnectError(_in_words(error)) from error
+
+    def _require_allowed(self, host: str) -> None:
+        if not self._allow_link_local and is_refused(host):
+            raise ConnectError(REFUSED)
 
     def _context(self, verify: bool) -> ssl.SSLContext:
         # Loading the certificate authorities takes milliseconds: once, and not before somebody needs it.

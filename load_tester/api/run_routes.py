@@ -13,8 +13,8 @@ from starlette.routing import BaseRoute
 from load_tester.api.http import Api, file_answer, json_answer, read_body, read_json, whole_number
 from load_tester.api.live import HEADERS, MEDIA_TYPE, Live, event
 from load_tester.engine.run import MOST_CARDS, Plan
-from load_tester.errors import BadInput, NotFound, NotRunning
-from load_tester.exports import MOST_IMPORT_BYTES, ROW_COLUMNS, read_run, rows_csv, run_json
+from load_tester.errors import BadInput, NotRunning
+from load_tester.exports import MOST_IMPORT_BYTES, ROW_COLUMNS, rows_csv, run_json
 from load_tester.measures.compare import compare_summaries
 from load_tester.plan.cards import Card, read_card
 from load_tester.report import report_html
@@ -191,15 +191,10 @@ class RunRoutes:
         return file_answer(page, "text/html; charset=utf-8", f"loadtest-{result['id']}.html")
 
     async def _import(self, request: Request) -> Response:
-        found = read_run(await read_body(request, MOST_IMPORT_BYTES))
+        found = await self._runs.take_in(await read_body(request, MOST_IMPORT_BYTES))
         if found["format"] == "older":
             return json_answer({"kind": "older", "cards": found["cards"], "ts": found["ts"]})
-        try:
-            await self._runs.result(found["id"])
-        except NotFound:
-            await self._runs.history.save(found, [])
-            return json_answer({"kind": "run", "id": found["id"]}, 201)
-        raise BadInput("file", f"the run {found['id']} is in the history already")
+        return json_answer({"kind": "run", "id": found["id"]}, 201)
 
 
 def _run_id(request: Request) -> str:

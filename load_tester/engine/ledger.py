@@ -133,6 +133,12 @@ class Ledger:
         if self.begun_ns:
             self.series.advance((now_ns - self.begun_ns) / NANOSECONDS, self.in_flight)
 
+    @property
+    def kept(self) -> list[Record]:
+        """The first requests of the windows, and the latest of all."""
+        first = {record.number for record in self.rows}
+        return self.rows + [record for record in self.recent if record.number not in first]
+
     def summary(self, now_ns: int) -> dict[str, Any] | None:
         """Figures of the window; None before it begins."""
         return None if self.window is None else self.window.summary(now_ns)

@@ -19,6 +19,7 @@ from load_tester.engine.watch import Watch
 from load_tester.errors import BadInput, NotFound, NotRunning
 from load_tester.measures.paired import compare_pairs
 from load_tester.plan.cards import Caps, Card, changed, within_caps
+from load_tester.plan.loads import highest_concurrency
 from load_tester.plan.prompts import Line, PromptSet
 
 FORMAT = "llm-load-tester run"
@@ -56,6 +57,13 @@ async def prepare(
         if isinstance(card.prompt, PromptSet) and card.prompt.set not in prompt_sets:
             raise BadInput(f"cards.{place}.prompt.set", "there is no such set of prompts: upload the file first")
         targets.append(await pin(card.url, rules, f"cards.{place}.url"))
+    together = sum(highest_concurrency(card.load) for card in plan.cards) if plan.order == "together" else 0
+    if caps.open_files and together > caps.open_files:
+        raise BadInput(
+            "cards",
+            f"together they need {together:,} connections, and this process may open {caps.open_files:,} files: lower "
+            "them, or raise the limit where the load tester is started (ulimit -n)",
+        )
     return Run(plan, targets, caps, prompt_sets, made_by)
 
 

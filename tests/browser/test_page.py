@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from balancer.admin.bundle import read_bundle
+from balancer.web.bundle import read_bundle
 from tests.browser.conftest import OpenEditor
 from tests.browser.stage import Stage
 from tests.browser.watched import Watched
@@ -17,7 +17,7 @@ MOST_SCRIPT_BYTES = 220_000
 
 
 def test_the_scripts_are_small() -> None:
-    bundle = read_bundle(Path(__file__).parents[2] / "webui" / "dist")
+    bundle = read_bundle(Path(__file__).parents[2] / "webui" / "dist", "editor")
     sizes = {name: len(each.packed or each.content) for name, each in bundle.assets.items() if name.endswith(".js")}
     assert sum(sizes.values()) <= MOST_SCRIPT_BYTES, sizes
 

@@ -150,7 +150,7 @@ export const ClientWire = memo(function ClientWire(props: Props) {
   const key = props.source.replace(/^client-/, "");
   const total = useNumbers((state) => state.numbers.totals.tokens_per_second);
   const own = useNumbers((state) => state.numbers.clients.get(key)?.tokensPerSecond);
-  const part = own === undefined ? 1 : total > 0 ? own / total : 0;
+  const part = total > 0 ? (own ?? total) / total : 0;
   return (
     <BaseEdge id={props.id} path={path} className="wire client-wire" style={{ strokeWidth: widthOf(part) * 0.7 }} />
   );

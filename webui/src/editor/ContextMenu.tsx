@@ -2,11 +2,11 @@
 
 import { ACTIONS } from "../actions/list";
 import type { Spot } from "../actions/registry";
+import { MenuItem, MenuList } from "../design/Menu";
 import { endpointOf } from "../logic/structure";
 import { useEditor, useStructure, useUi } from "../state/context";
 import { selectedEndpoints } from "../state/ui";
 import { useAct } from "./acting";
-import { MenuItem, MenuList } from "./Menu";
 
 export function ContextMenu() {
   const editor = useEditor();

@@ -2,9 +2,9 @@
 
 import { ACTIONS } from "../actions/list";
 import { type Group, shownKeys } from "../actions/registry";
+import { MAC } from "../design/Menu";
 import { Dialog, StatusBadge } from "../design/parts";
 import type { Status } from "../logic/status";
-import { MAC } from "./Menu";
 
 const CANVAS_KEYS: readonly [string, string][] = [
   ["Arrows", "Go to the next node in that direction"],

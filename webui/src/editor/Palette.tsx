@@ -3,12 +3,12 @@
 import { useId, useMemo, useState } from "react";
 import { ACTIONS } from "../actions/list";
 import { shownKeys } from "../actions/registry";
+import { MAC } from "../design/Menu";
 import { Dialog } from "../design/parts";
 import { ranked } from "../logic/find";
 import { hostOf } from "../logic/format";
 import { useEditor, useStructure } from "../state/context";
 import { canvasPort, useAct } from "./acting";
-import { MAC } from "./Menu";
 
 interface Entry {
   id: string;

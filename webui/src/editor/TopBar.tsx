@@ -2,12 +2,12 @@
 
 import { useState } from "react";
 import { action } from "../actions/list";
+import { Menu, MenuItem } from "../design/Menu";
 import { Button, type IconName } from "../design/parts";
 import { MODES, modeOf } from "../logic/modes";
 import { useEditor, useFlow, useSession, useStructure, useUi } from "../state/context";
 import type { Saving } from "../state/flow";
 import { useAct } from "./acting";
-import { Menu, MenuItem } from "./Menu";
 
 export function TopBar() {
   const { run } = useAct();

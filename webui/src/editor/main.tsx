@@ -3,16 +3,17 @@
 import { createRoot } from "react-dom/client";
 import "../design/tokens.css";
 import "../design/base.css";
+import "../design/frame.css";
 import "./shell.css";
 import { AdminClient } from "../api/client";
+import { keepTheme, rememberedTheme } from "../design/theme";
 import { EditorContext } from "../state/context";
 import { Editor } from "../state/editor";
 import { App } from "./App";
 import { followLocation } from "./location";
-import { applyTheme, rememberedTheme } from "./theme";
 
 const editor = new Editor(new AdminClient(), rememberedTheme());
-applyTheme(editor.ui);
+keepTheme(editor.ui);
 followLocation(editor);
 void editor.begin();
 

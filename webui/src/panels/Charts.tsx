@@ -9,8 +9,8 @@ import { useEditor, useNumbers, useUi } from "../state/context";
 import { selectedEndpoints } from "../state/ui";
 import "./drawer.css";
 import "./Charts.css";
+import { type ChartLine, TimeChart } from "../design/TimeChart";
 import { EndpointFilter, PanelScroll } from "./pieces";
-import { type ChartLine, TimeChart } from "./TimeChart";
 import { useEvery, useLoaded } from "./useLoaded";
 
 interface Figure {
@@ -89,6 +89,7 @@ export function Charts() {
             lines={lines}
             format={format}
             at={points?.at ?? NOTHING}
+            sync="drawer-charts"
             values={points ? lines.map((each) => each.of(points)) : lines.map(() => NOTHING)}
             span={RANGES[range].seconds}
           />

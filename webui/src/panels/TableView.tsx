@@ -3,9 +3,9 @@
 
 import { useEffect, useMemo, useRef, useState } from "react";
 import { ACTIONS, action } from "../actions/list";
+import { MenuItem, MenuList } from "../design/Menu";
 import { Button } from "../design/parts";
 import { useAct } from "../editor/acting";
-import { MenuItem, MenuList } from "../editor/Menu";
 import { clock, count } from "../logic/format";
 import { nodeOf } from "../logic/graph";
 import { spoken } from "../logic/status";

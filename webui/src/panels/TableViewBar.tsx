@@ -2,9 +2,9 @@
 
 import { useState } from "react";
 import { ACTIONS, action } from "../actions/list";
+import { Menu, MenuItem } from "../design/Menu";
 import { Button, type IconName } from "../design/parts";
 import { useAct } from "../editor/acting";
-import { Menu, MenuItem } from "../editor/Menu";
 import { count } from "../logic/format";
 import { useEditor, useFlow, useStructure, useUi } from "../state/context";
 import { selectedEndpoints } from "../state/ui";

@@ -1,22 +1,14 @@
 // What this operator looks at: selection, views, dialogs, toasts. Nothing here is saved but the theme and the drawer.
 
 import { createStore } from "zustand/vanilla";
+import type { Toast } from "../design/Toasts";
+import type { Theme } from "../design/theme";
 import type { Act, Question } from "../logic/acts";
 import type { Place } from "../logic/layout";
 
 export type View = "canvas" | "table";
 export type DrawerTab = "requests" | "charts" | "changes" | "tokens" | "settings";
-export type Theme = "system" | "light" | "dark";
-
-export interface Toast {
-  id: number;
-  tone: "plain" | "good" | "bad";
-  text: string;
-  /** A newer one about the same takes its place: Undo is always of the last act. */
-  about?: "act";
-  /** A button on it, such as Undo. */
-  action?: { label: string; run: () => void };
-}
+export type { Theme, Toast };
 
 export interface ConflictChoice {
   act: Act;

@@ -1,6 +1,8 @@
 // Light or dark: as the operator chose, else as the system has it.
 
-import type { Theme, UiStore } from "../state/ui";
+import type { StoreApi } from "zustand/vanilla";
+
+export type Theme = "system" | "light" | "dark";
 
 const KEY = "lb-theme";
 
@@ -13,16 +15,21 @@ export function rememberedTheme(): Theme {
   }
 }
 
-/** Keeps the page in the chosen theme. */
-export function applyTheme(ui: UiStore): void {
+/** What the page is shown in now. */
+export function shownTheme(): "light" | "dark" {
+  return document.documentElement.dataset.theme === "dark" ? "dark" : "light";
+}
+
+/** Keeps the page in the theme that the store has chosen. */
+export function keepTheme<T extends { theme: Theme }>(store: StoreApi<T>): void {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const apply = () => {
-    const { theme } = ui.getState();
+    const { theme } = store.getState();
     const resolved = theme === "system" ? (dark.matches ? "dark" : "light") : theme;
     if (document.documentElement.dataset.theme === resolved) return;
     document.documentElement.dataset.theme = resolved;
   };
-  ui.subscribe((state, before) => {
+  store.subscribe((state, before) => {
     if (state.theme === before.theme) return;
     apply();
     try {

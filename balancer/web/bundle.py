@@ -1,9 +1,10 @@
-"""The built editor: which files it has, and what a page that loads it must name. Read once, served from memory."""
+"""The built pages: which files they have, and what a shell that loads one must name. Read once, served from memory."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,11 @@ from balancer.core.errors import BalancerError
 MANIFEST = ".vite/manifest.json"
 ICON = "favicon.svg"
 
-_ENTRY = "editor"
+logger = logging.getLogger("balancer.web")
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+# In an installed package, and in the checkout they were built in.
+_DIRECTORIES = (_PACKAGE / "_webui", _PACKAGE.parent / "webui" / "dist")
 _ASSETS = "assets/"
 # By ending, and not by what the machine's tables say: a script of another type would not be run.
 _TYPES = MappingProxyType(
@@ -35,7 +40,7 @@ _PACKED_ALREADY = frozenset({".png", ".webp", ".woff2"})
 
 
 class BundleError(BalancerError):
-    """What should be the built editor is not; the message says what is wrong with it."""
+    """What should be the built pages is not; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The built editor. Names are as in the bundle, with slashes: `assets/editor-1f2e.js`.
+    """One of the built pages. Names are as in the bundle, with slashes: `assets/editor-1f2e.js`.
 
     `script`, `styles` and `preloads` are what a page loads. `assets` holds every file that may be asked for.
     """
@@ -65,12 +70,23 @@ class Bundle:
         return ICON if ICON in self.assets else None
 
 
-def read_bundle(directory: Path) -> Bundle:
-    """Read a bundle whole. Raises BundleError."""
+def find_bundle(entry: str) -> Bundle | None:
+    """The page named `entry`: in the package, or in the checkout it was built in. Without it all else works."""
+    for directory in _DIRECTORIES:
+        if (directory / MANIFEST).is_file():
+            try:
+                return read_bundle(directory, entry)
+            except BundleError as error:
+                logger.error("no page %s: %s", entry, error)
+    return None
+
+
+def read_bundle(directory: Path, entry: str) -> Bundle:
+    """Read the page named `entry` and every file of the bundle. Raises BundleError."""
     try:
         manifest = json.loads((directory / MANIFEST).read_bytes())
         assets = {name: _asset(path) for name, path in _files(directory)}
-        return _bundle(manifest, assets)
+        return _bundle(manifest, entry, assets)
     except BundleError as error:
         raise BundleError(f"{directory}: {error}") from None
     except OSError as error:
@@ -79,11 +95,11 @@ def read_bundle(directory: Path) -> Bundle:
         raise BundleError(f"{directory}: has no manifest as vite writes it") from None
 
 
-def _bundle(manifest: Mapping[str, Any], assets: Mapping[str, Asset]) -> Bundle:
-    entry = next((key for key, chunk in manifest.items() if chunk.get("isEntry") and chunk.get("name") == _ENTRY), None)
-    if entry is None:
-        raise BundleError(f"has no entry named {_ENTRY}")
-    chunks = list(_with_imports(manifest, entry, set()))
+def _bundle(manifest: Mapping[str, Any], entry: str, assets: Mapping[str, Asset]) -> Bundle:
+    begin = next((key for key, chunk in manifest.items() if chunk.get("isEntry") and chunk.get("name") == entry), None)
+    if begin is None:
+        raise BundleError(f"has no entry named {entry}")
+    chunks = list(_with_imports(manifest, begin, set()))
     styles = dict.fromkeys(style for chunk in chunks for style in chunk.get("css", ()))
     script, *preloads = (chunk["file"] for chunk in chunks)
     for name in (script, *preloads, *styles):

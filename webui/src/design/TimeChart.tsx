@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { type Line, summaryInWords } from "../logic/series";
+import "./chart.css";
 
 export interface ChartLine {
   label: string;
@@ -24,12 +25,15 @@ interface Props {
   values: Line[];
   /** How many seconds the axis shows. */
   span: number;
+  /** Charts of one name move their cursors together. */
+  sync: string;
+  /** How a point of `at` is told; without it `at` is in Unix seconds and told as the time of day. */
+  moment?: (at: number) => string;
 }
 
 const HEIGHT_PIXELS = 132;
-const SYNC = "drawer-charts";
 
-export function TimeChart({ title, unit, lines, format, at, values, span }: Props) {
+export function TimeChart({ title, unit, lines, format, at, values, span, sync, moment = timeOf }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const [cursor, setCursor] = useState<number | null>(null);
@@ -41,7 +45,8 @@ export function TimeChart({ title, unit, lines, format, at, values, span }: Prop
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    const options = optionsOf(lines, format, element.clientWidth, setCursor);
+    const axis = moment === timeOf ? minuteOf : moment;
+    const options = optionsOf({ lines, format, axis, sync }, element.clientWidth, setCursor);
     const made = new uPlot(options, data.current, element);
     plot.current = made;
     const observer = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT_PIXELS }));
@@ -56,7 +61,7 @@ export function TimeChart({ title, unit, lines, format, at, values, span }: Prop
   useEffect(() => {
     const made = plot.current;
     if (!made) return;
-    const newest = at.at(-1) ?? Math.floor(Date.now() / 1000);
+    const newest = at.at(-1) ?? (moment === timeOf ? Math.floor(Date.now() / 1000) : span);
     made.batch(() => {
       made.setData(data.current, false);
       made.setScale("x", { min: newest - span, max: newest });
@@ -69,7 +74,9 @@ export function TimeChart({ title, unit, lines, format, at, values, span }: Prop
       <figcaption className="chart-head">
         <h3>{title}</h3>
         <span className="small muted grow">{unit}</span>
-        <span className="small muted">{cursor !== null && at[shown] ? timeOf(at[shown]) : "now"}</span>
+        <span className="small muted">
+          {cursor !== null && at[shown] ? moment(at[shown]) : moment === timeOf ? "now" : ""}
+        </span>
         {lines.map((each, place) => (
           <span key={each.label} className={`chart-value key${each.colour}`}>
             {each.label} <strong>{words(values[place]?.[shown], format)}</strong>
@@ -109,9 +116,19 @@ function useTheme(): string {
   return theme;
 }
 
+function minuteOf(at: number): string {
+  return timeOf(at).slice(0, 5);
+}
+
+interface Drawing {
+  lines: readonly ChartLine[];
+  format: (value: number) => string;
+  axis: (at: number) => string;
+  sync: string;
+}
+
 function optionsOf(
-  lines: readonly ChartLine[],
-  format: (value: number) => string,
+  { lines, format, axis: moment, sync }: Drawing,
   width: number,
   onCursor: (place: number | null) => void,
 ): uPlot.Options {
@@ -129,10 +146,10 @@ function optionsOf(
     height: HEIGHT_PIXELS,
     padding: [8, 20, 0, 0],
     legend: { show: false },
-    cursor: { sync: { key: SYNC }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
+    cursor: { sync: { key: sync }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (_, __, most) => [0, nice(most)] } },
     axes: [
-      { ...axis, size: 24, space: 72, values: (_, splits) => splits.map((each) => timeOf(each).slice(0, 5)) },
+      { ...axis, size: 24, space: 72, values: (_, splits) => splits.map(moment) },
       { ...axis, size: 56, space: 28, values: (_, splits) => splits.map((each) => (each === 0 ? "0" : format(each))) },
     ],
     series: [{}, ...lines.map((each) => seriesOf(each, token))],

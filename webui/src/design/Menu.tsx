@@ -2,7 +2,7 @@
 
 import { type ReactNode, useEffect, useId, useLayoutEffect, useRef } from "react";
 import { shownKeys } from "../actions/registry";
-import { Icon, type IconName } from "../design/parts";
+import { Icon, type IconName } from "./parts";
 
 export const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
 
