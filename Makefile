@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What is skipped is told with its reason; pictures of what failed stay in build/browser.
 BROWSER_OPTIONS := -rs --output build/browser --screenshot only-on-failure
 
-.PHONY: run test test-browser check demo bench webui clean
+.PHONY: run test test-browser check demo bench bench-quick webui clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,8 +38,13 @@ check: $(VENV)/.installed-dev  ## style, types and layers
 demo: $(VENV)/.installed webui  ## a balancer with four fake backends and a light load
 	$(BIN)/python scripts/demo.py
 
-bench: $(VENV)/.installed-dev  ## CPU per request and per stream of the proxy process
+bench: $(VENV)/.installed-dev  ## CPU per request, stream and event, beside other proxies (about eight minutes)
+	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.proxy
+
+bench-quick: $(VENV)/.installed-dev  ## the same in short: one round, the most telling loads
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.proxy --quick
 
 clean:
 	rm -rf $(VENV) dist build webui/dist webui/node_modules .mypy_cache .ruff_cache .pytest_cache

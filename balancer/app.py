@@ -28,6 +28,7 @@ from balancer.admin.pages import ENTRY, admin_pages
 from balancer.admin.tokens import live_token
 from balancer.auth import AdminAuth, ClientTokens
 from balancer.core.affinity import KeySource
+from balancer.core.errors import BalancerError
 from balancer.core.model_names import AutoModel
 from balancer.core.pool import EndpointPool
 from balancer.core.probes import ProbeRules
@@ -59,7 +60,7 @@ from balancer.upstream.connections import Connections
 from balancer.upstream.control import ControlClient
 from balancer.usage_feed import UsageFeed
 from balancer.web.bundle import find_bundle
-from balancer.wire.openai import OPERATIONS, error_body
+from balancer.wire.openai import OPERATIONS, answer_for, error_body
 
 logger = logging.getLogger("balancer")
 
@@ -325,10 +326,8 @@ async def _internal_error(request: Request, _: Exception) -> Response:
     """A mistake of ours. Its traceback is in the log; the client gets the envelope and no details."""
     if not request.url.path.startswith("/v1/"):
         return JSONResponse({"detail": "internal error"}, 500)
-    body = error_body(
-        "the balancer made a mistake; its log says more", error_type="server_error", code="internal_error"
-    )
-    return Response(body, 500, media_type="application/json")
+    answer = answer_for(BalancerError())
+    return Response(answer.body, answer.status, media_type="application/json")
 
 
 _ERRORS: Mapping[Any, ExceptionHandler] = {HTTPException: _http_error, Exception: _internal_error}

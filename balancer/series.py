@@ -51,13 +51,20 @@ class Point(NamedTuple):
 class Series:
     """Fifteen minutes of one-second counts in about 50 KB, whatever the load.
 
-    Counts are doubles: exact up to 2**53 in one second.
+    Counts are doubles: exact up to 2**53 in one second. Those of the newest second are kept apart, where adding to them
+    is cheap; they go to their slot when the next second begins, or when somebody looks.
     """
 
     __slots__ = (
         "_completion_tokens",
         "_failures",
         "_newest",
+        "_newest_completion_tokens",
+        "_newest_failures",
+        "_newest_prompt_tokens",
+        "_newest_requests",
+        "_newest_ttfb_count",
+        "_newest_ttfb_sum",
         "_prompt_tokens",
         "_requests",
         "_seconds",
@@ -79,11 +86,11 @@ class Series:
         self._newest = _LONG_AGO
         self._until = -math.inf  # the first `now` that belongs to a later second than the newest
         self._slot = 0
+        self._clear_newest()
 
     def add(
         self,
         now: float,
-        *,
         requests: int = 0,
         failures: int = 0,
         prompt_tokens: int = 0,
@@ -93,18 +100,13 @@ class Series:
         """Count into the second of `now`. Token counts may be negative: corrections of what was counted live."""
         if now >= self._until:
             self._begin(now)
-        slot = self._slot
-        if completion_tokens:
-            self._completion_tokens[slot] += completion_tokens
-        if requests:
-            self._requests[slot] += requests
-        if prompt_tokens:
-            self._prompt_tokens[slot] += prompt_tokens
-        if failures:
-            self._failures[slot] += failures
+        self._newest_completion_tokens += completion_tokens
+        self._newest_requests += requests
+        self._newest_prompt_tokens += prompt_tokens
+        self._newest_failures += failures
         if ttfb_seconds is not None:
-            self._ttfb_count[slot] += 1
-            self._ttfb_sum[slot] += ttfb_seconds
+            self._newest_ttfb_count += 1
+            self._newest_ttfb_sum += ttfb_seconds
 
     def rates(self, now: float, window_seconds: int = RATE_WINDOW_SECONDS) -> Rates:
         """Averages over the `window_seconds` (1 to 900) before `now`, the running second included.
@@ -113,6 +115,7 @@ class Series:
         figure. Raises ValueError for a window out of range.
         """
         _check_range(window_seconds)
+        self._store_newest()
         tokens = requests = 0.0
         for weight, slot in self._window(now, window_seconds):
             tokens += weight * (self._prompt_tokens[slot] + self._completion_tokens[slot])
@@ -125,17 +128,32 @@ class Series:
         The running second is left out: a chart would always end in a dip. Raises ValueError when out of range.
         """
         _check_range(seconds)
+        self._store_newest()
         end = math.floor(max(now, self._newest))
         return [self._point(second) for second in range(end - seconds, end)]
 
     def _begin(self, now: float) -> None:
+        self._store_newest()
         self._newest = math.floor(now)
         self._until = self._newest + 1.0
         self._slot = slot = self._newest % _SLOTS
         self._seconds[slot] = self._newest
-        self._requests[slot] = self._failures[slot] = 0.0
-        self._prompt_tokens[slot] = self._completion_tokens[slot] = 0.0
-        self._ttfb_count[slot] = self._ttfb_sum[slot] = 0.0
+        self._clear_newest()
+
+    def _clear_newest(self) -> None:
+        self._newest_requests = self._newest_failures = 0
+        self._newest_prompt_tokens = self._newest_completion_tokens = 0
+        self._newest_ttfb_count = 0
+        self._newest_ttfb_sum = 0.0
+
+    def _store_newest(self) -> None:
+        slot = self._slot
+        self._requests[slot] = self._newest_requests
+        self._failures[slot] = self._newest_failures
+        self._prompt_tokens[slot] = self._newest_prompt_tokens
+        self._completion_tokens[slot] = self._newest_completion_tokens
+        self._ttfb_count[slot] = self._newest_ttfb_count
+        self._ttfb_sum[slot] = self._newest_ttfb_sum
 
     def _window(self, now: float, window_seconds: int) -> Iterator[tuple[float, int]]:
         """Weight and slot of every second in the window that has counts."""

@@ -197,14 +197,15 @@ class Traffic:
             self.first_byte.observe(record.first_byte_seconds)
         if error_class:
             self.errors[error_class] += 1
-        for attempt in record.attempts:
-            self.attempts[attempt.endpoint_id, attempt.outcome] += 1
-            self.last_attempts[attempt.endpoint_id, attempt.outcome] = record.at
-            if attempt.panic:
-                self.panics[attempt.endpoint_id] += 1
-            self.changed_endpoints.add(attempt.endpoint_id)
-            if attempt.outcome in _BLAMED:
-                self.series(attempt.endpoint_id).add(now, failures=1)
+        for endpoint_id, _, _, outcome, _, panic, *_ in record.attempts:
+            key = (endpoint_id, outcome)
+            self.attempts[key] += 1
+            self.last_attempts[key] = record.at
+            if panic:
+                self.panics[endpoint_id] += 1
+            self.changed_endpoints.add(endpoint_id)
+            if outcome in _BLAMED:
+                self.series(endpoint_id).add(now, failures=1)
         self._count_client(client, record, now)
         self._count_series(record, now, counted_tokens)
         self._count_model(record)
@@ -249,18 +250,11 @@ class Traffic:
         usage, endpoint_id = record.usage, record.endpoint_id
         prompt = usage.prompt_tokens if usage else 0
         completion = usage.completion_tokens if usage else 0
-        for series in (self.total,) if endpoint_id is None else (self.total, self.series(endpoint_id)):
-            series.add(
-                now,
-                requests=1,
-                prompt_tokens=prompt,
-                completion_tokens=completion - counted_tokens,
-                ttfb_seconds=record.first_byte_seconds,
-            )
-        if failed:
-            self.total.add(now, failures=1)
+        fresh, first_byte = completion - counted_tokens, record.first_byte_seconds
+        self.total.add(now, 1, failed, prompt, fresh, first_byte)
         if endpoint_id is None:
             return
+        self.series(endpoint_id).add(now, 1, 0, prompt, fresh, first_byte)  # its failures were counted with attempts
         if usage is not None:
             self.tokens[endpoint_id, "prompt", usage.provenance] += prompt
             self.tokens[endpoint_id, "completion", usage.provenance] += completion

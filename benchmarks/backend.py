@@ -21,7 +21,10 @@ PROMPT_TOKENS = 48
 JSON_TOKENS = 40
 
 JSON, BURST, CHUNKED = "bench-json", "bench-burst", "bench-chunked"
-COMPLETION_TOKENS = {JSON: JSON_TOKENS, BURST: CHUNKS, CHUNKED: CHUNKS}
+PACED, SLOWLY_PACED = "bench-paced", "bench-slowly-paced"
+# Seconds between the writes of an answer.
+PACES = {PACED: 0.02, SLOWLY_PACED: 0.05}
+COMPLETION_TOKENS = {JSON: JSON_TOKENS, BURST: CHUNKS, CHUNKED: CHUNKS, PACED: CHUNKS, SLOWLY_PACED: CHUNKS}
 
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
@@ -78,7 +81,7 @@ def answers() -> dict[str, list[bytes]]:
         "": [_models_answer()],
         JSON: [_json_answer()],
         BURST: [b"".join(_stream_answer(BURST))],
-        CHUNKED: _stream_answer(CHUNKED),
+        **{name: _stream_answer(name) for name in (CHUNKED, PACED, SLOWLY_PACED)},
     }
 
 
@@ -88,6 +91,7 @@ class _Connection(asyncio.Protocol):
         self._canned = canned
         self._body: list[bytes] = []
         self._left: list[bytes] = []
+        self._pace_seconds = 0.0
         self.on_body = self._body.append
         self._parser = httptools.HttpRequestParser(self)  # looks up the callbacks when it is made
 
@@ -105,15 +109,22 @@ class _Connection(asyncio.Protocol):
         self._transport.write(first)
         if rest:
             self._left = rest[::-1]
+            self._pace_seconds = PACES.get(model, 0.0)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """One write per turn of the loop, so that each leaves by itself, or after a while, as a model generates."""
+        if self._pace_seconds:
+            self._loop.call_later(self._pace_seconds, self._write_next)
+        else:
             self._loop.call_soon(self._write_next)
 
     def _write_next(self) -> None:
-        """One write per turn of the loop, so that each leaves by itself, as from a model that generates."""
         if self._transport.is_closing():
             return
         self._transport.write(self._left.pop())
         if self._left:
-            self._loop.call_soon(self._write_next)
+            self._go_on()
 
 
 async def _serve(ports: Sequence[int]) -> None:

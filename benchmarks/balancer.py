@@ -6,6 +6,7 @@ import secrets
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,14 +71,16 @@ class BalancerProgram(Program):
 
     def _set_up(self) -> None:
         self._call("PATCH", "/routing", {"routing_mode": "percentage"})
-        for number, (port, quota) in enumerate(zip(self._backend_ports, QUOTAS_PERCENT, strict=True), start=1):
-            endpoint = {
+        endpoints = [
+            {
                 "name": f"backend-{number}",
                 "base_url": f"http://127.0.0.1:{port}/v1",
                 "connected": True,
                 "token_quota_percent": quota,
             }
-            self._call("POST", "/endpoints", endpoint)
+            for number, (port, quota) in enumerate(zip(self._backend_ports, cycle(QUOTAS_PERCENT)), start=1)
+        ]
+        self._call("POST", "/endpoints", endpoints)
         self.client_token = self._call("POST", "/tokens", {"name": "benchmark"})["token"]
 
     def stop(self) -> None:
@@ -95,17 +98,18 @@ class BalancerProgram(Program):
             counted = sum((_charged(payer) for payer in state[payers]), Served())
             if counted != served:
                 raise AccountingWrong(f"{served} was served, but {payers} were charged {counted}")
+        words = (
+            f"Served and charged alike: {served.requests:,} requests, {served.prompt_tokens:,} prompt tokens, "
+            f"{served.completion_tokens:,} completion tokens"
+        )
+        if len(self._backend_ports) != len(QUOTAS_PERCENT):
+            return f"{words}, {len(self._backend_ports):,} endpoints."
         total = served.prompt_tokens + served.completion_tokens
         shares = (100 * sum(endpoint[field] for field in _TOKEN_FIELDS) / total for endpoint in state["endpoints"])
-        return (
-            f"Served and charged alike: {served.requests:,} requests, {served.prompt_tokens:,} prompt tokens, "
-            f"{served.completion_tokens:,} completion tokens. Quotas {_listed(QUOTAS_PERCENT)} %, "
-            f"shares {_listed(shares)} %."
-        )
+        return f"{words}. Quotas {_listed(QUOTAS_PERCENT)} %, shares {_listed(shares)} %."
 
-    def _call(self, method: str, path: str, fields: dict[str, object] | None = None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._api.request(method, path, json=fields).raise_for_status().json()
-        return answer
+    def _call(self, method: str, path: str, fields: object = None) -> Any:
+        return self._api.request(method, path, json=fields).raise_for_status().json()
 
 
 def _charged(payer: dict[str, Any]) -> Served:

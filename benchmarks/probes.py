@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import secrets
-import socket
 import statistics
 import sys
 import tempfile
@@ -27,7 +26,7 @@ import uvloop
 
 from benchmarks import backend
 from benchmarks.load import LoadError, request_bytes
-from benchmarks.processes import Program, StartFailed, free_port
+from benchmarks.processes import Program, StartFailed, free_port, free_ports
 from benchmarks.report import conditions
 
 _CONNECTIONS = 32
@@ -203,7 +202,7 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     balancer_core, others = cores[:1], cores[1:] or cores
     os.sched_setaffinity(0, others)
-    ports = _free_ports(arguments.endpoints)
+    ports = free_ports(arguments.endpoints)
     windows: dict[bool, list[Window]] = {False: [], True: []}
     try:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
@@ -226,17 +225,9 @@ def main() -> int:
     name = f"{arguments.endpoints} endpoints every {arguments.interval:g} s"
     print(_row(name, windows[True], arguments.endpoints / arguments.interval))
     print("\nLatencies are medians of the rounds, with the lowest and the highest.")
-    print(f"{arguments.rate:g} requests a second. {conditions(_CONNECTIONS, arguments.rounds, arguments.seconds)}")
+    print(f"{arguments.rate:g} requests a second over {_CONNECTIONS} connections.")
+    print(conditions(arguments.rounds, arguments.seconds))
     return 0
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, all different: held until the last one is known."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,15 @@ def free_port() -> int:
         return port
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on, all different: held until the last one is known."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
 class Program:
     """A command that listens on `port`, kept on `cores`; runs in `folder`, where its output goes to a file."""
 
@@ -38,8 +48,13 @@ class Program:
         cores: Collection[int],
         folder: Path,
         environ: dict[str, str] | None = None,
+        *,
+        start_seconds: float = _START_SECONDS,
     ) -> None:
         self.port = port
+        self.ready_seconds = 0.0  # from its start until it listened
+        self._start_seconds = start_seconds
+        self._began_at = time.monotonic()
         self._output = folder / f"{port}.log"
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
@@ -53,12 +68,13 @@ class Program:
         os.sched_setaffinity(self._process.pid, cores)
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = self._began_at + self._start_seconds
         while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise StartFailed(f"{self._process.args!r} did not start:\n{self.output()}")
             time.sleep(0.02)
+        self.ready_seconds = time.monotonic() - self._began_at
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""The figures as a Markdown table and as JSON, with what they were measured on."""
+"""The figures as Markdown tables and as JSON, with what they were measured on."""
 
 from __future__ import annotations
 
@@ -17,52 +17,60 @@ _HEAD = (
 )
 
 
-def table(subjects: Sequence[Subject], reference: Subject) -> str:
-    """Medians; CPU time with the lowest and highest round in parentheses."""
-    rows = [_row(case, subject, reference) for case in reference.rounds for subject in subjects]
+def table(subjects: Sequence[Subject], cases: Sequence[Case], reference: str) -> str:
+    """Medians; CPU time with the lowest and highest round in parentheses. Of paced streams, "each" is an event."""
+    rows = []
+    for case in cases:
+        measured = [subject for subject in subjects if subject.rounds.get(case)]
+        own = next(subject for subject in measured if subject.name == reference)
+        rows += [_row(case, subject, own.figures(case)["cpu_us"].median) for subject in measured]
     return "\n".join((_HEAD, *rows))
 
 
-def _row(case: Case, subject: Subject, reference: Subject) -> str:
+def _row(case: Case, subject: Subject, reference_us: float) -> str:
     figures = subject.figures(case)
-    cpu = ratio = busy = pss = ""
+    cells = [case.name, subject.name, "", ""]
     if subject.is_proxy:
-        spent = figures["cpu_us"]
-        cpu = _spread(spent)
-        ratio = f"{spent.median / reference.figures(case)['cpu_us'].median:.1f}"
-        busy = f"{figures['core_percent'].median:.0f} %"
-        pss = f"{subject.pss_bytes[case] / 1e6:.0f}"
-    speed = f"{figures['per_second'].median:,.0f}"
-    latencies = f"{figures['p50_ms'].median:.2f} | {figures['p99_ms'].median:.2f}"
-    return f"| {case.name} | {subject.name} | {cpu} | {ratio} | {speed} | {latencies} | {busy} | {pss} |"
+        cells[2:] = [_spread(figures["cpu_us"]), f"{figures['cpu_us'].median / reference_us:.2f}"]
+    cells += [f"{figures['per_second'].median:,.0f}"]
+    cells += [f"{figures[name].median:,.2f}" for name in ("p50_ms", "p99_ms")]
+    busy = [f"{figures['core_percent'].median:.0f} %", f"{figures['pss_mb'].median:,.0f}"]
+    cells += busy if subject.is_proxy else ["", ""]
+    return f"| {' | '.join(cells)} |"
 
 
 def _spread(figure: Figure) -> str:
-    return f"{figure.median:,.0f} ({figure.low:,.0f}..{figure.high:,.0f})"
+    digits = 0 if figure.median >= 100 else 1
+    return f"{figure.median:,.{digits}f} ({figure.low:,.{digits}f}..{figure.high:,.{digits}f})"
 
 
-def conditions(connections: int, rounds: int, seconds: float) -> str:
+def readiness(subjects: Sequence[Subject]) -> str:
+    """How long each took from its start; the first start counts."""
+    first = {subject.name: subject.program.ready_seconds for subject in reversed(subjects) if subject.is_proxy}
+    told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in reversed(first.items()))
+    return f"From start to ready: {told}."
+
+
+def conditions(rounds: int, seconds: float) -> str:
     """What the figures hold for, in one sentence."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     machine = f"{next(models, platform.machine())}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
-    return (
-        f"{machine}, Python {platform.python_version()}; {connections} connections where not said otherwise, "
-        f"{rounds} rounds of {seconds:g} s."
-    )
+    return f"{machine}, Python {platform.python_version()}; {rounds} rounds of {seconds:g} s."
 
 
-def write_json(file: Path, subjects: Sequence[Subject], where: str, accounting: str) -> None:
+def write_json(file: Path, subjects: Sequence[Subject], where: str, remarks: Sequence[str]) -> None:
     """Every figure of every subject and case."""
     results = [
         {
             "load": case.name,
             "proxy": subject.name,
             **{name: asdict(figure) for name, figure in subject.figures(case).items()},
-            "pss_bytes": subject.pss_bytes[case],
+            "ready_seconds": subject.program.ready_seconds,
         }
         for subject in subjects
-        for case in subject.rounds
+        for case, rounds in subject.rounds.items()
+        if rounds
     ]
-    document = {"conditions": where, "accounting": accounting, "results": results}
+    document = {"conditions": where, "remarks": list(remarks), "results": results}
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")

@@ -10,17 +10,26 @@ import uvloop
 
 from benchmarks import backend
 from benchmarks.balancer import Served
-from benchmarks.load import Measured, request_bytes, run
+from benchmarks.load import LoadError, Measured, request_bytes, run
 from benchmarks.processes import Program
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One kind of load. `connections` 0: as many as were asked for."""
+    """One kind of load. `slow`: also for proxies that bear no more; `quick`: also when time is short."""
 
     name: str
     model: str
-    connections: int = 0
+    connections: int = 32
+    prompt_bytes: int = 180
+    endpoints: int = 4
+    slow: bool = False
+    quick: bool = False
+
+    @property
+    def paced(self) -> bool:
+        """Whether streams go on all the time, so that events are counted rather than answers."""
+        return self.model in backend.PACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +42,41 @@ class Figure:
 
 
 FIGURES: Mapping[str, Callable[[Measured], float]] = {
-    "cpu_us": lambda each: 1e6 * each.cpu_seconds / each.requests,
-    "per_second": lambda each: each.requests / each.seconds,
+    "cpu_us": lambda each: 1e6 * each.cpu_seconds / (each.events or each.requests),
+    "per_second": lambda each: (each.events or each.requests) / each.seconds,
     "p50_ms": lambda each: 1000 * each.p50_seconds,
     "p99_ms": lambda each: 1000 * each.p99_seconds,
     "core_percent": lambda each: 100 * each.cpu_seconds / each.seconds,
+    "pss_mb": lambda each: each.pss_bytes / 1e6,
 }
 
 
 @dataclass(slots=True, eq=False)
 class Subject:
-    """A process that answers `/v1/chat/completions`, and all that was measured of it."""
+    """A process that answers `/v1/chat/completions`, and all that was measured of it. `failures`: why it was not."""
 
     name: str
     program: Program
     client_token: str = "none"
     is_proxy: bool = True
+    slow: bool = False
     rounds: dict[Case, list[Measured]] = field(default_factory=dict)
-    pss_bytes: dict[Case, int] = field(default_factory=dict)
+    failures: dict[Case, str] = field(default_factory=dict)
 
-    def measure(self, case: Case, connections: int, seconds: float) -> None:
-        """One round of one case. Raises LoadError."""
+    def takes(self, case: Case) -> bool:
+        """Whether it is worth measuring under this load."""
+        return case not in self.failures and (case.slow or not self.slow)
+
+    def measure(self, case: Case, seconds: float) -> None:
+        """One round of one case. A failure is noted, and the case is not measured again."""
         port = self.program.port
-        request = request_bytes(port, case.model, self.client_token, stream=case.model != backend.JSON)
-        load = run(port, request, case.connections or connections, seconds, self.program.cpu_seconds)
-        self.rounds.setdefault(case, []).append(uvloop.run(load))
-        self.pss_bytes[case] = self.program.pss_bytes()
+        stream = case.model != backend.JSON
+        request = request_bytes(port, case.model, self.client_token, stream=stream, prompt_bytes=case.prompt_bytes)
+        load = run(port, request, case.connections, seconds, self.program, count_events=case.paced)
+        try:
+            self.rounds.setdefault(case, []).append(uvloop.run(load))
+        except (LoadError, OSError) as error:
+            self.failures[case] = str(error) or repr(error)
 
     def figures(self, case: Case) -> dict[str, Figure]:
         """The figures of one case by name, from at least one round."""

@@ -20,7 +20,6 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from balancer.auth import ClientTokens
 from balancer.core.endpoints import Endpoint
@@ -29,7 +28,7 @@ from balancer.core.state import EndpointState
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
-from balancer.server import TransportProtocol
+from balancer.proxy.transport import TransportProtocol
 from balancer.traffic import RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.wire.openai import OPERATIONS
@@ -103,9 +102,10 @@ class RunningApp:
     `complaints`: what the server logged as errors, and what the event loop's exception handler was told.
     """
 
-    def __init__(self, app: ASGIApp, **config: Any) -> None:
+    def __init__(self, app: Callable[..., Any], **config: Any) -> None:
         fixed: dict[str, Any] = {
             "http": TransportProtocol,
+            "interface": "asgi3",
             "ws": "none",
             "lifespan": "off",
             "log_config": None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -48,7 +47,7 @@ class ExplainedWalk(PoolWalk):
 
     @rule(request=REQUESTS, tried=st.sets(IDS, max_size=3), may_panic=st.booleans(), key=st.none() | st.integers(0, 5))
     def explain_and_acquire(self, request: RouteRequest, tried: set[int], may_panic: bool, key: int | None) -> None:
-        request = replace(request, affinity=key)
+        request = request._replace(affinity=key)
         pool, now = self.pool, self.now
         before = everything(pool)
         explained = pool.explain(request, now, tried, may_panic=may_panic)

@@ -257,7 +257,8 @@ async def test_an_exception_nobody_thought_of_leaves_nothing_counted() -> None:
         RunningGateway(wired(fake), wall_clock=broken_clock, expected_complaints=1) as gateway,
     ):
         response = await gateway.chat()
-        assert response.status_code == 500
+        assert (response.status_code, envelope(response)["code"]) == (500, "internal_error")
+        assert response.headers["x-attempts"] == "1"
         assert "ZeroDivisionError" in gateway.app.complaints[0]
         record = gateway.last
         assert (record.status, record.error) == (500, "internal error")

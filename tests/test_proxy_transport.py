@@ -1,20 +1,22 @@
-"""Writes to a client that leave as one: the transport by itself, and answers on a real server."""
+"""The short way to a client: what it writes, and that it speaks HTTP as the long way does."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from balancer.proxy.endpoint import TRANSPORT_EXTENSION, ProxyEndpoint
-from balancer.proxy.transport import JoiningTransport
+from balancer.proxy.endpoint import ProxyEndpoint
+from balancer.proxy.transport import Answering, TransportProtocol, answering_of
 from balancer.wire.openai import OPERATIONS
 from tests.fakes import FakeServer
-from tests.running import CHAT_BODY, CHAT_PATH, RunningApp, RunningGateway, wired
+from tests.running import CHAT_BODY, CHAT_PATH, RunningApp, RunningGateway, content_of, raw_client, wired
 
 
 class _Noted:
@@ -38,43 +40,7 @@ class _Noted:
             self.transport.close()
 
 
-def joining(noted: _Noted) -> JoiningTransport:
-    return JoiningTransport(cast(asyncio.Transport, noted))
-
-
-def test_what_is_held_leaves_in_one_write() -> None:
-    noted = _Noted()
-    transport = joining(noted)
-    transport.write(b"at once")
-    transport.hold()
-    transport.write(b"head, ")
-    transport.write(b"body")
-    assert noted.acts == [b"at once"]
-    transport.let_go()
-    transport.write(b"more")
-    assert noted.acts == [b"at once", b"head, body", b"more"]
-
-
-def test_letting_go_of_nothing_writes_nothing() -> None:
-    noted = _Noted()
-    transport = joining(noted)
-    transport.hold()
-    transport.let_go()
-    transport.let_go()
-    assert noted.acts == []
-
-
-def test_closing_comes_behind_what_is_held() -> None:
-    noted = _Noted()
-    transport = joining(noted)
-    transport.hold()
-    transport.write(b"head, body")
-    transport.close()
-    transport.let_go()
-    assert noted.acts == [b"head, body", "closed"]
-
-
-class _Protocol(HttpToolsProtocol):
+class _Protocol(TransportProtocol):
     """As the balancer serves, but each client's writes are noted."""
 
     clients: list[_Noted]
@@ -82,19 +48,178 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         noted = _Noted(transport)
         self.clients.append(noted)
-        super().connection_made(cast(asyncio.Transport, joining(noted)))
+        super().connection_made(cast(asyncio.Transport, noted))
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
-        self.scope["extensions"] = extensions
+
+def noting() -> tuple[type[_Protocol], list[_Noted]]:
+    clients: list[_Noted] = []
+    return type("Protocol", (_Protocol,), {"clients": clients}), clients
+
+
+# -- an answer by itself -------------------------------------------------------------------------------------------
+
+Answer = Callable[[Answering], None]
+
+
+async def answers(answer: Answer, request: bytes, protocol: type[TransportProtocol] = TransportProtocol) -> bytes:
+    """What a client gets for one request that is answered the short way."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answering = answering_of(scope)
+        assert answering is not None
+        await receive()
+        answer(answering)
+
+    async with RunningApp(app, http=protocol) as running, raw_client(running.url) as client:
+        client.send(request)
+        return await client.rest()
+
+
+LAST_REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+async def test_an_answer_of_known_length() -> None:
+    def answer(answering: Answering) -> None:
+        answering.begin(200, [(b"content-length", b"5"), (b"x-a", b"b")], b"he", more_body=True)
+        answering.end(b"llo")
+
+    got = await answers(answer, LAST_REQUEST)
+    assert got == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-a: b\r\nconnection: close\r\n\r\nhello"
+
+
+async def test_an_answer_of_unknown_length() -> None:
+    def answer(answering: Answering) -> None:
+        answering.begin(201, [], b"", more_body=True)
+        assert answering.write(b"")
+        assert answering.write(b"x" * 16)
+        answering.end(b"")
+
+    head = b"HTTP/1.1 201 Created\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert await answers(answer, LAST_REQUEST) == head + b"10\r\n" + b"x" * 16 + b"\r\n0\r\n\r\n"
+
+
+async def test_an_answer_without_a_body() -> None:
+    def answer(answering: Answering) -> None:
+        answering.begin(204, [], b"", more_body=False)
+
+    assert await answers(answer, LAST_REQUEST) == b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"
+
+
+async def test_everything_at_once_is_one_write() -> None:
+    def answer(answering: Answering) -> None:
+        answering.begin(200, [], b"hello", more_body=False)
+
+    protocol, clients = noting()
+    got = await answers(answer, LAST_REQUEST, protocol)
+    assert got.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    assert [set(client.acts) for client in clients] == [{got, "closed"}]
+
+
+@pytest.mark.parametrize(("body", "more_body"), [(b"toolong", True), (b"abc", False)])
+async def test_a_body_of_another_length_than_told_is_a_mistake(body: bytes, more_body: bool) -> None:
+    refused: list[str] = []
+
+    def answer(answering: Answering) -> None:
+        with pytest.raises(RuntimeError) as raised:
+            answering.begin(200, [(b"content-length", b"5")], body, more_body=more_body)
+        refused.append(str(raised.value))
+        answering.transport.close()
+        answering.disconnected = True
+
+    assert await answers(answer, LAST_REQUEST) == b""
+    assert refused == ["the body is not as long as its head says"]
+
+
+async def test_requests_behind_one_another_are_answered_in_order() -> None:
+    waiting: list[Answering] = []
+
+    def answer(answering: Answering) -> None:
+        waiting.append(answering)
+        answering.begin(200, [(b"content-length", b"1")], b"%d" % len(waiting), more_body=False)
+
+    more = b"POST /a%20b?c=%20d HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi" * 2
+    got = await answers(answer, more + LAST_REQUEST)
+    assert [part[-1:] for part in got.split(b"HTTP/1.1 200 OK")[1:]] == [b"1", b"2", b"3"]
+    scope = waiting[0].scope
+    assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/a b", b"/a%20b", b"c=%20d")
+
+
+async def test_who_has_left_gets_nothing() -> None:
+    tried = asyncio.Event()
+    gone = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answering = answering_of(scope)
+        assert answering is not None
+        await receive()
+        tried.set()
+        await receive()  # that the client has left
+        answering.begin(200, [], b"late", more_body=True)
+        answering.write(b"later")
+        answering.end(b"latest")
+        gone.set()
+
+    protocol, clients = noting()
+    async with RunningApp(app, http=protocol) as running, raw_client(running.url) as client:
+        client.send(LAST_REQUEST)
+        await tried.wait()
+        client.leave()
+        await gone.wait()
+    assert [act for noted in clients for act in noted.acts if act != "closed"] == []
+
+
+async def test_a_connection_is_closed_when_it_was_idle_for_so_long_and_not_before() -> None:
+    def answer(answering: Answering) -> None:
+        answering.begin(200, [(b"content-length", b"1")], b"x", more_body=False)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answering = answering_of(scope)
+        assert answering is not None
+        while (await receive())["more_body"]:
+            pass
+        answer(answering)
+
+    async with RunningApp(app, timeout_keep_alive=0.2) as running, raw_client(running.url) as client:
+        for _ in range(2):
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+            await asyncio.sleep(0.3)  # a request that arrives slowly is no silence
+            client.send(b"hi")
+            assert (await client.answer())[2] == b"x"
+        began_at = asyncio.get_running_loop().time()
+        assert await client.rest() == b""
+        assert asyncio.get_running_loop().time() - began_at > 0.1
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000])
+async def test_a_body_that_has_arrived_is_taken_at_once(size: int) -> None:
+    taken: list[bytes | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answering = answering_of(scope)
+        assert answering is not None
+        body, more = b"", True
+        while more and (whole := answering.take_body()) is None:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        taken.append(whole if more else body)
+        answering.begin(200, [(b"content-length", b"0")], b"", more_body=False)
+        taken.append(None if (await receive())["type"] == "http.disconnect" else b"more")
+
+    async with RunningApp(app) as running, raw_client(running.url) as client:
+        for _ in range(2):
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+            assert (await client.answer())[0] == 200
+    assert taken == [b"x" * size, None] * 2
+
+
+# -- answers of the data plane ---------------------------------------------------------------------------------------
 
 
 def joined_gateway(fake: FakeServer) -> tuple[RunningGateway, list[_Noted]]:
     gateway = RunningGateway(wired(fake))
     route = Route(CHAT_PATH, ProxyEndpoint(gateway.gateway, OPERATIONS[CHAT_PATH]), methods=["POST"])
-    clients: list[_Noted] = []
-    gateway.app = RunningApp(Starlette(routes=[route]), http=type("Protocol", (_Protocol,), {"clients": clients}))
+    protocol, clients = noting()
+    gateway.app = RunningApp(Starlette(routes=[route]), http=protocol)
     return gateway, clients
 
 
@@ -127,3 +252,21 @@ async def test_a_stream_begins_with_its_head_and_its_first_event() -> None:
             assert first.startswith(b"HTTP/1.1 200 OK\r\n")
             assert b"data: " in first
             assert last.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_on_another_server_the_answer_is_the_same(stream: bool) -> None:
+    async with FakeServer() as fake:
+        ours, theirs = RunningGateway(wired(fake)), RunningGateway(wired(fake))
+        route = Route(CHAT_PATH, ProxyEndpoint(theirs.gateway, OPERATIONS[CHAT_PATH]), methods=["POST"])
+        theirs.app = RunningApp(Starlette(routes=[route]), http=HttpToolsProtocol)
+        async with ours, theirs:
+            answers = [
+                await each.client.post(CHAT_PATH, json=CHAT_BODY | {"stream": stream}) for each in (ours, theirs)
+            ]
+            assert [answer.status_code for answer in answers] == [200, 200]
+            names = [{name for name, _ in answer.headers.raw} for answer in answers]
+            assert names[0] == names[1]
+            if stream:
+                assert content_of(answers[0].text) == content_of(answers[1].text)
+            assert ours.last.usage == theirs.last.usage

@@ -386,7 +386,7 @@ def _error(body: bytes) -> dict[str, Any]:
         (BrokenConnection("reset"), 502, "server_error", "upstream_error", None),
         (ProtocolError("no HTTP"), 502, "server_error", "upstream_error", None),
         (UpstreamTimeout("silent"), 504, "server_error", "upstream_timeout", None),
-        (BalancerError("secret inside"), 500, "server_error", None, None),
+        (BalancerError("secret inside"), 500, "server_error", "internal_error", None),
     ],
 )
 def test_answer_for(error: BalancerError, status: int, error_type: str, code: str | None, wait: int | None) -> None:

@@ -80,12 +80,14 @@ def test_cuts_change_nothing(cut: tuple[bytes, list[bytes]], options: dict[str, 
 def test_cuts_change_nothing_once_chunks_may_pass_whole(
     cut: tuple[bytes, list[bytes]], options: dict[str, Any]
 ) -> None:
-    """The short path opens only behind a first block."""
+    """The short path opens behind a first block, or with one."""
     opening = event(chunk_of("first"))
     stream, pieces = cut
     expected = run(StreamMeter(**options), bytewise(opening + stream))
+    assert run(StreamMeter(**options), [opening + stream]) == expected
     assert run(StreamMeter(**options), [opening, stream]) == expected
     assert run(StreamMeter(**options), [opening, *pieces]) == expected
+    assert run(StreamMeter(**options), [b"", opening, *pieces]) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,27 @@ def test_every_two_cuts_of_a_stubborn_stream(stream: bytes, opening: bytes, stri
             pieces = [opening, stream[:start], stream[start:end], stream[end:]]
             assert run(StreamMeter(strip_usage=strip), pieces) == expected
             assert run(StreamMeter(strip_usage=strip), [opening + pieces[1], *pieces[2:]]) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(_FRAGMENTS, max_size=4), st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r"]), _STREAMS, _OPTIONS)
+def test_blocks_before_a_report_in_the_same_chunk(
+    fragments: list[bytes], gap: bytes, rest: bytes, options: dict[str, Any]
+) -> None:
+    """Whatever stands in front of a report, and however it ends, the report is seen and the rest counts the same."""
+    stream = event(chunk_of("first")) + b"".join(fragments) + gap + event(usage_chunk(7, 2)) + rest
+    expected = run(StreamMeter(**options), bytewise(stream))
+    assert run(StreamMeter(**options), [stream]) == expected
+    first, others = stream[: stream.index(b"\n\n") + 2], stream[stream.index(b"\n\n") + 2 :]
+    assert run(StreamMeter(**options), [first, others]) == expected
+
+
+@pytest.mark.parametrize("late_mark", [b"\xef\xbb\xbf", b"\xef", b"\xef\xbb"])
+@pytest.mark.parametrize("before", [[b""], [b"", b""], [b"data: {}\n\n"], [b"", b"data: {}\n\n"]])
+def test_a_byte_order_mark_counts_only_where_the_stream_begins(before: list[bytes], late_mark: bytes) -> None:
+    later = [late_mark + b"data: {}\n\n", b"data: {}\n\n"]
+    expected = run(StreamMeter(strip_usage=True), bytewise(b"".join([*before, *later])))
+    assert run(StreamMeter(strip_usage=True), [*before, *later]) == expected
 
 
 @settings(deadline=None)

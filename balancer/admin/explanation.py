@@ -170,12 +170,12 @@ class ExplainOperations:
             pinned_to, resolved = settle(self._pool, admission.auto, pin, model, now)
         except NotEligible as refusal:
             pinned_to = next((state.endpoint.id for state in meant(self._pool, pin)), _NOBODY)
-            return replace(request, pinned_to=pinned_to), None, refusal
+            return request._replace(pinned_to=pinned_to), None, refusal
         except BalancerError as refusal:
             return request, None, refusal
         key = key_of(asked.session.encode()) if asked.session and admission.affinity is not KeySource.OFF else None
         affinity = key if pinned_to is None else None
-        return replace(request, model=resolved, pinned_to=pinned_to, affinity=affinity), resolved, None
+        return request._replace(model=resolved, pinned_to=pinned_to, affinity=affinity), resolved, None
 
     def _check_arrival(self, asked: RequestToExplain) -> None:
         """Raises Draining or BodyTooLarge."""

@@ -127,18 +127,19 @@ class Breaker:
 
     def answered(self, ticket: Ticket) -> Ticket:
         """A usable answer began. Returns the ticket under which the end of the same exchange counts."""
-        if not self.counts(ticket):
+        if self.state is CLOSED or not self.counts(ticket):
             return ticket
-        if self.state is not CLOSED:
-            self.failures = 0
-            self.open_until = 0.0
-            self._next_seconds = self._cooldown_seconds
-            self._move(BreakerEvent.ANSWERED)
+        self.failures = 0
+        self.open_until = 0.0
+        self._next_seconds = self._cooldown_seconds
+        self._move(BreakerEvent.ANSWERED)
         return Ticket(self._era, False, ticket.issued_at)
 
     def succeeded(self, ticket: Ticket) -> None:
         """The exchange ended well."""
-        if self.counts(self.answered(ticket)):
+        if self.state is not CLOSED:
+            ticket = self.answered(ticket)
+        if ticket.era == self._era:
             self.failures = 0
 
     def failed(self, ticket: Ticket, now: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 # What an answer is assumed to take while nothing is known.
 TYPICAL_COMPLETION_TOKENS = 256
@@ -62,17 +63,20 @@ class Outcome(enum.Enum):
     NEUTRAL = "neutral"  # the client's fault, or the client left: no verdict
 
 
-class Provenance(enum.Enum):
-    """Where a token count came from."""
+# By these names they are found at once; through the class, each look costs as much as a call.
+SUCCESS, FAILED, REJECTED, NEUTRAL = Outcome
+
+
+class Provenance(enum.StrEnum):
+    """Where a token count came from. (Of strings: part of a key that is looked up for each request.)"""
 
     REPORTED = "reported"  # the endpoint's own usage object
     ESTIMATED = "estimated"  # no usage in the answer: derived from bytes
     PARTIAL = "partial"  # the answer was cut: what had passed until then
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one answer."""
+class Usage(NamedTuple):
+    """Tokens of one answer. (A tuple: one is made for each request.)"""
 
     prompt_tokens: int
     completion_tokens: int
@@ -84,9 +88,8 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class RouteRequest:
-    """What routing needs to know of a request.
+class RouteRequest(NamedTuple):
+    """What routing needs to know of a request. (A tuple: one is made for each.)
 
     `model` None: the client named none. `prompt_bytes`: body length. `pinned_to`: id of the one endpoint that may
     serve it. `affinity`: requests with the same key (of 64 bits) go to the same endpoint while its load allows it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from balancer.core.breaker import CLOSED, OPEN
-from balancer.core.endpoints import Endpoint, Outcome, Usage
+from balancer.core.endpoints import FAILED, REJECTED, SUCCESS, Endpoint, Outcome, Usage
 from balancer.core.lane import Lane, Place
 from balancer.core.notices import Notice
 from balancer.core.reasons import Reason
@@ -112,11 +112,11 @@ class Lease:
         """
         if self.released:
             return
-        if outcome is Outcome.SUCCESS:
+        if outcome is SUCCESS:
             self.committed(now)
         self.released = True
         state = self._place.state
-        blamed = outcome is Outcome.FAILED or outcome is Outcome.REJECTED
+        blamed = outcome is FAILED or outcome is REJECTED
         troubles = _troubles(state, now) if blamed else ()
         state.clear = False
         state.inflight -= 1
@@ -126,7 +126,8 @@ class Lease:
         self._judge(outcome, now, credentials=credentials)
         if self._breaker is state.breaker:
             state.last_error = error or state.last_error
-            self._throttle(outcome, retry_after_seconds, now)
+            if outcome is REJECTED or retry_after_seconds is not None:
+                self._throttle(outcome, retry_after_seconds, now)
         self._settle(usage)
         if blamed:
             for notice in _troubles(state, now):
@@ -137,8 +138,9 @@ class Lease:
     def _count(self, outcome: Outcome, usage: Usage | None, now: float) -> None:
         state = self._place.state
         state.total_requests += 1
-        state.total_failures += outcome in (Outcome.FAILED, Outcome.REJECTED)
-        if outcome is Outcome.SUCCESS:
+        if outcome is FAILED or outcome is REJECTED:
+            state.total_failures += 1
+        elif outcome is SUCCESS:
             state.total_success += 1
             state.latency_sum_seconds += now - self.acquired_at
         if usage is not None:
@@ -147,7 +149,7 @@ class Lease:
 
     def _judge(self, outcome: Outcome, now: float, *, credentials: bool) -> None:
         breaker, ticket, state = self._breaker, self._ticket, self._place.state
-        if outcome is Outcome.FAILED:
+        if outcome is FAILED:
             if breaker is state.breaker:
                 state.credentials_refused = credentials or (state.credentials_refused and not breaker.counts(ticket))
                 state.penalise_latency(0.0 if self._committed else now - self.acquired_at, now)
@@ -158,19 +160,19 @@ class Lease:
             breaker.no_verdict(ticket)
 
     def _throttle(self, outcome: Outcome, retry_after_seconds: float | None, now: float) -> None:
-        if outcome is Outcome.REJECTED and not (retry_after_seconds and retry_after_seconds > 0):
+        if outcome is REJECTED and not (retry_after_seconds and retry_after_seconds > 0):
             # "Now" would make the endpoint that refuses fastest the least loaded one.
             retry_after_seconds = _DEFAULT_RETRY_AFTER_SECONDS
-        if retry_after_seconds is not None:
-            wait = min(max(retry_after_seconds, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
-            state = self._place.state
-            state.throttled_until = max(state.throttled_until, now + wait)
+        wait = min(max(retry_after_seconds or 0.0, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
+        state = self._place.state
+        state.throttled_until = max(state.throttled_until, now + wait)
 
     def _settle(self, usage: Usage | None) -> None:
         """Exchange the charged estimate for what was really used; without usage the estimate stands."""
         if usage is not None:
-            self._place.learn(usage.total_tokens)
-            self._charge(usage.total_tokens)
+            tokens = usage.total_tokens
+            self._place.learn(tokens)
+            self._charge(tokens)
 
     def _charge(self, tokens: float) -> None:
         """Correct the virtual time to `tokens` in all, unless it is another epoch's or was not charged in tokens."""

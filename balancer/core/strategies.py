@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 from operator import attrgetter
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from balancer.core.endpoints import TYPICAL_COMPLETION_TOKENS, Endpoint, RouteRequest
 from balancer.core.state import LATENCY_STALE_SECONDS, EndpointState
@@ -30,9 +30,8 @@ class Candidate(Protocol):
     virtual_time: float
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What all candidates of one decision have in common."""
+class Situation(NamedTuple):
+    """What all candidates of one decision have in common. (A tuple: one is made for each decision.)"""
 
     now: float
     rng: Random

@@ -6,10 +6,10 @@ An `Exchange` owns at most one lease and one upstream response at a time. `open`
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
-from balancer.core.endpoints import Endpoint, Outcome, RouteRequest, Usage
+from balancer.core.endpoints import FAILED, NEUTRAL, REJECTED, Endpoint, Outcome, RouteRequest, Usage
 from balancer.core.errors import (
     AllBusy,
     CredentialsRefused,
@@ -211,23 +211,23 @@ class Exchange:
             and not self._parsed.asks_usage
             and dispatcher.usage_option.wanted(endpoint)
         )
-        await self._send_body(inject=self.usage_injected)
-        if not self.usage_injected or self.response is None:
+        body = self._body if self._tailor is None else await self._tailor(endpoint)
+        self.response = await self._opening(body, inject=self.usage_injected)
+        if not self.usage_injected:
             return
         status = self.response.status
         if status in (400, 422) and await self._complains_of_usage():
             self.response.close()
             self.usage_injected = False
-            await self._send_body(inject=False)
+            self.response = await self._opening(body, inject=False)
             if self.response.status < 400:
                 dispatcher.usage_option.rejected(endpoint)
         elif status < 300:
             dispatcher.usage_option.accepted(endpoint)
 
-    async def _send_body(self, *, inject: bool) -> None:
-        dispatcher, endpoint = self._dispatcher, self.endpoint
-        asked = self._parsed.model
-        body = self._body if self._tailor is None else await self._tailor(endpoint)
+    def _opening(self, body: bytes, *, inject: bool) -> Coroutine[Any, Any, UpstreamResponse]:
+        """The exchange with the endpoint, to be awaited: everything else about it is decided."""
+        dispatcher, asked = self._dispatcher, self._parsed.model
         if inject or self.upstream_model != asked:
             body = rewrite(
                 body,
@@ -241,7 +241,7 @@ class Exchange:
         self.response = None
         if not self.first_sent_at:
             self.first_sent_at = dispatcher.clock()
-        self.response = await dispatcher.connections.open(endpoint, self.path, self._headers, body)
+        return dispatcher.connections.open(self.endpoint, self.path, self._headers, body)
 
     async def _complains_of_usage(self) -> bool:
         """Whether a 400 may be about the field we added: it says so, or the endpoint never accepted it before."""
@@ -264,7 +264,7 @@ class Exchange:
             if insufficient_quota(b"".join(self.held)):
                 verdict = CREDENTIALS
         self._verdict = verdict
-        self._struck = self._struck or (status == 500 and verdict.outcome is Outcome.FAILED)
+        self._struck = self._struck or (status == 500 and verdict.outcome is FAILED)
         self._note_wait(retry_after(response.headers, self._dispatcher.wall_clock()))
         return self._refusal_to_relay(status, verdict)
 
@@ -283,6 +283,9 @@ class Exchange:
         error = None
         if self.is_event_stream:
             error = await self._hold_first_event(response)
+        elif response.complete:  # it came with its head, as short answers do
+            self.held.append(response.take())
+            self.complete = True
         elif self._operation.metered:
             await self._hold_body()
         else:
@@ -338,7 +341,7 @@ class Exchange:
         if lease is None:
             return
         now = self._dispatcher.clock()
-        trouble = outcome in (Outcome.FAILED, Outcome.REJECTED)
+        trouble = outcome is FAILED or outcome is REJECTED
         declined = response is not None and response.status == 404
         self.lease = self.response = None
         try:
@@ -386,7 +389,7 @@ class Exchange:
         if self.lease is None:
             return
         if abandoned:
-            self._end_attempt(Outcome.NEUTRAL, abandoned, usage)
+            self._end_attempt(NEUTRAL, abandoned, usage)
         elif broken is not None:
             verdict = judge_error(broken, retry_on_timeout=self._dispatcher.retry_on_timeout)
             self._end_attempt(verdict.outcome, str(broken), usage)

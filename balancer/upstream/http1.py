@@ -89,6 +89,31 @@ class UpstreamResponse:
             raise connection.error
         return None
 
+    def take(self) -> bytes:
+        """What of the body has arrived since the last call; after a failure, what had arrived before it."""
+        if self._connection is None:
+            raise RuntimeError("take() after close()")
+        return self._connection.take()
+
+    async def relay(self, sink: Callable[[bytes], bool], wake_after_seconds: float | None = None) -> bool:
+        """Hand what arrives to `sink` at once, without waking the caller, for as long as it says that there is room.
+
+        True: `read` is next, because there is no room for more, the answer ends or failed, or something is buffered;
+        the last bytes of an answer never go to `sink`. False: `wake_after_seconds` passed and nothing came. `sink`
+        must not raise.
+        """
+        connection = self._connection
+        if connection is None:
+            raise RuntimeError("relay() after close()")
+        if connection.chunks or self.complete or connection.error is not None:
+            return True
+        connection.sink = sink
+        try:
+            await connection.news(wake_after_seconds)
+            return connection.sink is None or self.complete or connection.error is not None
+        finally:
+            connection.sink = None
+
     def close(self) -> None:
         """Let go of the connection: complete, it serves the next exchange; otherwise it is cut. May be repeated."""
         connection = self._connection
@@ -103,6 +128,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
         self.chunks: list[bytes] = []
         self.error: UpstreamError | None = None
+        self.sink: Callable[[bytes], bool] | None = None  # where the body goes while nobody needs to be woken for it
         self.idle_until = 0.0  # the owner's note
         # The parser calls list.append itself: no Python frame per chunk.
         self.on_body = self.chunks.append
@@ -128,8 +154,7 @@ class Connection(asyncio.Protocol):
         self._timeout_seconds = 0.0
         self._silent_seconds = 0.0
         self._waiting_since = 0.0
-        self._deadline = 0.0
-        self._due = 0.0
+        self._wake_after_seconds: float | None = None
         self._parser = HttpResponseParser(self)
 
     # -- for whoever opens an exchange
@@ -158,13 +183,10 @@ class Connection(asyncio.Protocol):
             raise RuntimeError("another task is reading this response")
         waiter = self._waiter = self._loop.create_future()
         now = self._waiting_since = self._clock()
-        due = self._deadline = now + self._timeout_seconds - self._silent_seconds
-        if wake_after_seconds is not None and now + wake_after_seconds < due:
-            due = now + wake_after_seconds
-        self._due = due
+        self._wake_after_seconds = wake_after_seconds
         if self.error is not None:
             waiter.set_result(None)
-        elif self._timer is None or self._timer_at > due:
+        elif self._timer is None or self._timer_at > self._due():
             self._set_timer(now)
         return waiter
 
@@ -249,7 +271,13 @@ class Connection(asyncio.Protocol):
             self._head_room -= len(data)
             return
         if self.chunks or response.complete or awaiting_head:
-            # _wake, written out: once per chunk of every stream.
+            # Written out, since this is done for every chunk of every stream.
+            if self.sink is not None and not response.complete:
+                self._waiting_since = self._clock()
+                if not self.sink(self.take()):
+                    self.sink = None
+                    self._wake()
+                return
             waiter = self._waiter
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
@@ -370,11 +398,19 @@ class Connection(asyncio.Protocol):
     # -- the timer: one, lazy. It is set when none is or one is set too late, and looks at the clock when it fires, so
     # that a stream that flows costs no timer at all.
 
+    def _deadline(self) -> float:
+        return self._waiting_since + self._timeout_seconds - self._silent_seconds
+
+    def _due(self) -> float:
+        """When to look again, should nothing come."""
+        deadline, wake_after = self._deadline(), self._wake_after_seconds
+        return deadline if wake_after is None else min(deadline, self._waiting_since + wake_after)
+
     def _set_timer(self, now: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = self._due
-        self._timer = self._loop.call_later(self._due - now, self._on_timer)
+        self._timer_at = due = self._due()
+        self._timer = self._loop.call_later(due - now, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -382,15 +418,16 @@ class Connection(asyncio.Protocol):
         if waiter is None or waiter.done():
             return  # nobody waits; the next one who does sets it again
         now = self._clock()
-        if now + _CLOCK_STEP_SECONDS < self._due:
+        if now + _CLOCK_STEP_SECONDS < self._due():
             self._set_timer(now)
             return
+        is_over = now + _CLOCK_STEP_SECONDS >= self._deadline()
         self._silent_seconds += now - self._waiting_since
-        if now + _CLOCK_STEP_SECONDS < self._deadline:
+        if not is_over:
             waiter.set_result(None)
         elif self._is_taking_the_request_in():
             self._waiting_since, self._silent_seconds = now, 0.0
-            self._due = self._deadline = now + self._timeout_seconds
+            self._wake_after_seconds = None
             self._set_timer(now)
         else:
             self._fail(self._silence())

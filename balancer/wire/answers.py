@@ -82,7 +82,7 @@ class JsonMeter:
     `finish`, except beyond 32 MB, where it passes as it is.
     """
 
-    __slots__ = ("_beginning", "_held", "_kept", "_rename_to", "answer_bytes", "done", "events", "usage")
+    __slots__ = ("_beginning", "_held", "_kept", "_kept_bytes", "_rename_to", "answer_bytes", "done", "events", "usage")
 
     at_boundary = False
 
@@ -93,13 +93,17 @@ class JsonMeter:
         self.answer_bytes = 0
         self._rename_to = rename_to
         self._held: list[bytes] = []
-        self._kept = bytearray()
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
         self._beginning = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Returns `chunk` itself, or b"" while the body is held back."""
         self.answer_bytes += len(chunk)
-        self._keep(chunk)
+        self._kept.append(chunk)
+        self._kept_bytes += len(chunk)
+        if self.answer_bytes > _PARSED_BYTES:
+            self._keep_ends()
         if self._rename_to is None:
             return chunk
         self._held.append(chunk)
@@ -111,28 +115,30 @@ class JsonMeter:
     def finish(self) -> bytes:
         """Reads the usage; returns the body if it was held back."""
         self.done = True
-        self.usage = self._read_usage()
+        kept = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
         self._kept.clear()
+        self.usage = self._read_usage(kept)
+        if not self._held:
+            return b""
         body = self._release()
         return body if self._rename_to is None else rename_model(body, self._rename_to)
 
-    def _keep(self, chunk: bytes) -> None:
-        kept = self._kept
-        kept += chunk
-        if self.answer_bytes <= _PARSED_BYTES:
+    def _keep_ends(self) -> None:
+        """Too long to be parsed: the beginning and the end are enough to search."""
+        if self._kept_bytes <= 2 * _SEARCHED_BYTES:
             return
-        if not self._beginning:
-            self._beginning = bytes(kept[:_SEARCHED_BYTES])
-        if len(kept) > 2 * _SEARCHED_BYTES:
-            del kept[:-_SEARCHED_BYTES]
+        kept = b"".join(self._kept)
+        self._beginning = self._beginning or kept[:_SEARCHED_BYTES]
+        self._kept = [kept[-_SEARCHED_BYTES:]]
+        self._kept_bytes = _SEARCHED_BYTES
 
-    def _read_usage(self) -> Usage | None:
+    def _read_usage(self, kept: bytes) -> Usage | None:
         if self._beginning:
-            return _last_usage(bytes(self._kept[-_SEARCHED_BYTES:])) or _last_usage(self._beginning)
-        if b'"usage"' not in self._kept:
+            return _last_usage(kept[-_SEARCHED_BYTES:]) or _last_usage(self._beginning)
+        if kept.find(b'"usage"') < 0:
             return None
         try:
-            document = decode(bytes(self._kept))
+            document = decode(kept)
         except ValueError:
             return None
         return parse_usage(document.get("usage")) if isinstance(document, dict) else None

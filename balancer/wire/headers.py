@@ -72,21 +72,16 @@ class ClientHeaders(NamedTuple):
 
 def read_client_headers(headers: Iterable[tuple[bytes, bytes]]) -> ClientHeaders:
     """Pick the fields that matter here. A request id is cut to 128 visible ASCII characters; empty if there is none."""
-    authorization = content_length = None
-    request_id = endpoint = ""
-    session = b""
-    for name, value in headers:
-        if name == b"authorization":
-            authorization = value
-        elif name == b"content-length":
-            content_length = int(value) if value.isdigit() else None
-        elif name == b"x-request-id":
-            request_id = "".join(chr(c) for c in value[:_REQUEST_ID_LENGTH] if 0x21 <= c <= 0x7E)
-        elif name == b"x-lb-endpoint":
-            endpoint = value.decode("utf-8", "replace").strip()
-        elif name == b"x-session-id":
-            session = value.strip()
-    return ClientHeaders(authorization, content_length, request_id, endpoint, session)
+    given = dict(headers)  # of repeated fields the last counts
+    length, request_id = given.get(b"content-length", b""), given.get(b"x-request-id", b"")
+    endpoint, session = given.get(b"x-lb-endpoint", b""), given.get(b"x-session-id", b"")
+    return ClientHeaders(
+        given.get(b"authorization"),
+        int(length) if length.isdigit() else None,
+        "".join([chr(c) for c in request_id[:_REQUEST_ID_LENGTH] if 0x21 <= c <= 0x7E]) if request_id else "",
+        endpoint.decode("utf-8", "replace").strip() if endpoint else "",
+        session.strip(),
+    )
 
 
 def upstream_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str, *, identity: bool) -> bytes:

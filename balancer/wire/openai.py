@@ -238,7 +238,8 @@ def answer_for(error: BalancerError) -> ErrorAnswer:
         return ErrorAnswer(504, error_body(str(error), error_type="server_error", code="upstream_timeout"))
     if isinstance(error, UpstreamError):
         return ErrorAnswer(502, error_body(str(error), error_type="server_error", code="upstream_error"))
-    return ErrorAnswer(500, error_body("the balancer could not answer this request", error_type="server_error"))
+    message = "the balancer made a mistake; its log says more"
+    return ErrorAnswer(500, error_body(message, error_type="server_error", code="internal_error"))
 
 
 def _answer_for_no_endpoint(error: NoEndpoint) -> ErrorAnswer:

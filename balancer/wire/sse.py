@@ -99,6 +99,9 @@ class Part(enum.Enum):
     REST = enum.auto()  # belongs to the piece before it
 
 
+_BLOCK, _OVERSIZE, _REST = Part
+
+
 class BlockSplitter:
     """Cuts a stream into blocks. The pieces and `pending`, joined, are always exactly what was fed.
 
@@ -115,8 +118,15 @@ class BlockSplitter:
 
     @property
     def between_blocks(self) -> bool:
-        """Whether all that was fed came out, the last of it ending a block."""
-        return not self.pending and not self.oversize
+        """Whether all that was fed came out, the last of it ending a block; no byte order mark can follow."""
+        return self._begun and not self.pending and not self.oversize
+
+    def begin_without_mark(self) -> bool:
+        """Say, before anything is fed, that the stream has no byte order mark. False: too late, it has begun."""
+        if self._begun or self.pending:
+            return False
+        self._begun = True
+        return True
 
     def feed(self, chunk: bytes) -> list[tuple[Part, bytes]]:
         """The pieces that are complete now."""
@@ -127,8 +137,8 @@ class BlockSplitter:
         start = self._skip_to_block(pieces)
         position = max(position, start)
         while (gap := _BLANK_LINE.search(buffer, position)) is not None:
-            part = Part.OVERSIZE if gap.start() - start > _LONGEST_BLOCK_BYTES else Part.BLOCK
-            pieces.append((Part.REST if self.oversize else part, bytes(buffer[start : gap.end()])))
+            part = _OVERSIZE if gap.start() - start > _LONGEST_BLOCK_BYTES else _BLOCK
+            pieces.append((_REST if self.oversize else part, bytes(buffer[start : gap.end()])))
             self.oversize = False
             start = position = gap.end()
         del buffer[:start]
@@ -139,7 +149,7 @@ class BlockSplitter:
         """The last piece, where the stream ended without a blank line."""
         piece = bytes(self.pending)
         self.pending.clear()
-        return [(Part.REST if self.oversize else Part.BLOCK, piece)] if piece else []
+        return [(_REST if self.oversize else _BLOCK, piece)] if piece else []
 
     def _skip_to_block(self, pieces: list[tuple[Part, bytes]]) -> int:
         buffer, start = self.pending, 0
@@ -154,14 +164,14 @@ class BlockSplitter:
         line_ends = _LINE_ENDS.match(buffer, start)
         start = line_ends.end() if line_ends else start
         if start:
-            pieces.append((Part.REST, bytes(buffer[:start])))
+            pieces.append((_REST, bytes(buffer[:start])))
         return start
 
     def _spill(self, pieces: list[tuple[Part, bytes]]) -> None:
         """Let go of a block that is too long already. The last byte stays: it may begin the blank line."""
         buffer = self.pending
         if self.oversize or len(buffer) > _LONGEST_BLOCK_BYTES + 1:
-            pieces.append((Part.REST if self.oversize else Part.OVERSIZE, bytes(buffer[:-1])))
+            pieces.append((_REST if self.oversize else _OVERSIZE, bytes(buffer[:-1])))
             del buffer[:-1]
             self.oversize = True
 
@@ -212,18 +222,34 @@ class StreamMeter:
 
     def feed(self, chunk: bytes) -> bytes:
         """What to forward now; b"" while a block is held back."""
-        size = len(chunk)
-        self.answer_bytes += size
-        # find() throughout: `in` costs twice as much on bytes.
-        if self._plain and (chunk.find(b'"usage"') < 0 or _USAGE_OBJECT.search(chunk) is None):
-            if chunk.find(b"\n") == size - 2 and chunk.startswith(b"data: {") and chunk.find(b"\r") < 0:
-                if chunk[-1] == _LF:  # one event of one line, and so neither [DONE] nor one with a name
-                    self.events += 1
-                    return chunk
-            elif size <= _LONGEST_BLOCK_BYTES and chunk.endswith(_BLOCK_ENDS) and not _may_end(chunk):
-                self.events += _data_lines(chunk)
-                return chunk
-        return self._feed_pieces(chunk)
+        self.answer_bytes += len(chunk)
+        if not (self._plain or self._begins_plain(chunk)):
+            return self._feed_pieces(chunk)
+        usage_at = chunk.find(b'"usage"')  # find() throughout: `in` costs twice as much on bytes
+        report = _USAGE_OBJECT.search(chunk, usage_at) if usage_at >= 0 else None
+        if report is None:
+            return chunk if self._passes(chunk) else self._feed_pieces(chunk)
+        # The blocks in front of the one with the report pass as if they had come by themselves.
+        start = chunk.rfind(b"\n\n", 0, report.start()) + 2
+        if start < 2 or not self._passes(chunk[:start]):
+            return self._feed_pieces(chunk)
+        rest = self._feed_pieces(chunk[start:])
+        return chunk[:start] + rest if self._holds else chunk
+
+    def _begins_plain(self, chunk: bytes) -> bool:
+        """Whether the stream begins with this chunk and, as almost all do, at once with data."""
+        return self._rename is None and chunk.startswith(b"data:") and self._splitter.begin_without_mark()
+
+    def _passes(self, chunk: bytes) -> bool:
+        """Whether `chunk`, which begins between two blocks, is whole blocks to be counted and nothing else."""
+        if chunk.find(b"\n") == len(chunk) - 2 and chunk.startswith(b"data: {") and chunk.find(b"\r") < 0:
+            if chunk[-1] == _LF:  # one event of one line, and so neither [DONE] nor one with a name
+                self.events += 1
+                return True
+        elif len(chunk) <= _LONGEST_BLOCK_BYTES and chunk.endswith(_BLOCK_ENDS) and not _may_end(chunk):
+            self.events += _data_lines(chunk)
+            return True
+        return False
 
     def finish(self) -> bytes:
         """What was held back. For a regular end only: of a broken stream, an unfinished block is better lost."""
@@ -239,10 +265,10 @@ class StreamMeter:
         return b"".join([self._take(part, piece) for part, piece in pieces])
 
     def _take(self, part: Part, piece: bytes) -> bytes:
-        if part is Part.REST:
+        if part is _REST:
             return b"" if self._dropped else piece
         self._dropped = False
-        if part is Part.OVERSIZE:
+        if part is _OVERSIZE:
             self.events += 1
             return piece
         self.events += _data_lines(piece)

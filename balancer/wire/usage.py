@@ -5,8 +5,6 @@ Never raises on what an endpoint sent: nonsense counts as absent.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from balancer.core.endpoints import Provenance, Usage
 
 # Beyond this, JSON numbers lose their last digits in most readers; no answer has as many tokens.
@@ -23,6 +21,9 @@ def parse_usage(value: object) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
+    prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
+    if type(prompt) is type(completion) is int and 0 <= prompt <= _MOST_TOKENS and 0 <= completion <= _MOST_TOKENS:
+        return Usage(prompt, completion)  # as almost all say it
     prompt = _count(value, "prompt_tokens", "input_tokens")
     completion = _count(value, "completion_tokens", "output_tokens")
     total = _count(value, "total_tokens")
@@ -58,7 +59,7 @@ def final_usage(reported: Usage | None, *, prompt_bytes: int, events: int, answe
     long, but cost no completion tokens.
     """
     if reported is not None:
-        return reported if complete else replace(reported, provenance=Provenance.PARTIAL)
+        return reported if complete else reported._replace(provenance=Provenance.PARTIAL)
     return Usage(
         prompt_bytes // _BYTES_PER_TOKEN,
         events or answer_bytes // _BYTES_PER_TOKEN,
