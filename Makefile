@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What is skipped is told with its reason; pictures of what failed stay in build/browser.
 BROWSER_OPTIONS := -rs --output build/browser --screenshot only-on-failure
 
-.PHONY: run test test-browser check demo bench bench-quick webui clean
+.PHONY: run test test-browser check audit demo bench bench-quick webui clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,10 @@ test-browser: $(VENV)/.installed-dev webui  ## only the tests that drive a brows
 
 check: $(VENV)/.installed-dev  ## style, types and layers
 	scripts/check
+
+audit: $(VENV)/.installed-dev  ## known weaknesses in what is installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[audit]'
+	$(BIN)/python scripts/audit.py
 
 demo: $(VENV)/.installed webui  ## a balancer with four fake backends and a light load
 	$(BIN)/python scripts/demo.py
