@@ -74,7 +74,7 @@ async def test_the_page_loads_what_the_manifest_names(client: httpx.AsyncClient,
     assert '<script type="module" src="/admin/assets/editor-1a2b.js"></script>' in page
     assert '<link rel="modulepreload" href="/admin/assets/shared-5e6f.js">' in page
     styles = re.findall(r'<link rel="stylesheet" href="([^"]+)">', page)
-    assert styles == ["/admin/assets/editor-3c4d.css", "/admin/assets/shared-7a8b.css"]
+    assert styles == ["/admin/assets/shared-7a8b.css", "/admin/assets/editor-3c4d.css"]
     assert 'href="/admin/favicon.svg"' in page
     assert '<meta name="version" content="1.2.3">' in page
     assert '<html lang="en">' in page and "<noscript>" in page and '<div id="root"></div>' in page

@@ -101,7 +101,7 @@ def _bundle(manifest: Mapping[str, Any], entry: str, assets: Mapping[str, Asset]
         raise BundleError(f"has no entry named {entry}")
     chunks = list(_with_imports(manifest, begin, set()))
     styles = dict.fromkeys(style for chunk in chunks for style in chunk.get("css", ()))
-    script, *preloads = (chunk["file"] for chunk in chunks)
+    *preloads, script = (chunk["file"] for chunk in chunks)
     for name in (script, *preloads, *styles):
         if name not in assets:
             raise BundleError(f"lacks {name}")
@@ -109,13 +109,16 @@ def _bundle(manifest: Mapping[str, Any], entry: str, assets: Mapping[str, Asset]
 
 
 def _with_imports(manifest: Mapping[str, Any], key: str, seen: set[str]) -> Iterator[Mapping[str, Any]]:
-    """A chunk and what it imports at once; not what it imports later, when it is needed."""
+    """What a chunk imports at once, then itself; not what it imports later, when it is needed.
+
+    In this order, that of the modules, its styles prevail over those it builds on.
+    """
     if key in seen:
         return
     seen.add(key)
-    yield manifest[key]
     for each in manifest[key].get("imports", ()):
         yield from _with_imports(manifest, each, seen)
+    yield manifest[key]
 
 
 def _files(directory: Path) -> Iterator[tuple[str, Path]]:

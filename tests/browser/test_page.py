@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import expect
 
-from balancer.web.bundle import read_bundle
 from tests.browser.conftest import OpenEditor
+from tests.browser.desk import Desk
 from tests.browser.stage import Stage
 from tests.browser.watched import Watched
 
@@ -16,9 +14,16 @@ from tests.browser.watched import Watched
 MOST_SCRIPT_BYTES = 220_000
 
 
-def test_the_scripts_are_small() -> None:
-    bundle = read_bundle(Path(__file__).parents[2] / "webui" / "dist", "editor")
-    sizes = {name: len(each.packed or each.content) for name, each in bundle.assets.items() if name.endswith(".js")}
+def test_the_scripts_are_small(stage: Stage, open_editor: OpenEditor) -> None:
+    desk = Desk(open_editor(stage))
+    desk.canvas.focus()
+    desk.press("2")  # charts, which come when they are asked for
+    expect(desk.page.get_by_role("tabpanel", name="Charts")).not_to_contain_text("Loading")
+    sizes = desk.page.evaluate(
+        """() => Object.fromEntries(performance.getEntriesByType("resource")
+            .filter((each) => each.name.endsWith(".js")).map((each) => [each.name, each.encodedBodySize]))"""
+    )
+    assert any("Charts" in name for name in sizes), sizes
     assert sum(sizes.values()) <= MOST_SCRIPT_BYTES, sizes
 
 
