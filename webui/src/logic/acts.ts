@@ -67,12 +67,14 @@ export function touches(act: Act): string[] {
   }
 }
 
-/** Which of the changes made meanwhile this act would overwrite. An unknown past may hold anything. */
-export function clashes(act: Act, conflict: Conflict): string[] {
+/** Which of the changes made meanwhile this act would overwrite, but what one's `own` acts made of it. An unknown past
+ *  may hold anything. */
+export function clashes(act: Act, conflict: Conflict, own: readonly Act[] = []): string[] {
   const mine = touches(act);
-  const theirs = Object.keys(conflict.changed);
+  const all = Object.keys(conflict.changed);
   if (!mine.length) return [];
-  if (!theirs.length) return ["*"];
+  if (!all.length) return ["*"];
+  const theirs = all.filter((name) => !own.some((each) => agrees(each, name, conflict)));
   if (mine.includes("*")) return theirs;
   if (act.kind === "delete") {
     return theirs.filter((name) => mine.some((each) => name === each || name.startsWith(`${each}.`)));

@@ -12,6 +12,7 @@ import { numbersOf, type Structure, structureOf } from "../logic/structure";
 import { createDraftsStore } from "./drafts";
 import { createFlowStore, setMoves, setPending, takeServer } from "./flow";
 import { createNumbersStore, Ticker } from "./numbers";
+import { OwnRevisions } from "./own";
 import { createSessionStore } from "./session";
 import { type Asked, createUiStore, type Theme, type Toast } from "./ui";
 
@@ -30,7 +31,7 @@ interface Saved {
 }
 
 export interface SubmitOptions {
-  /** The revision the operator had seen when the act began; default: the newest known. */
+  /** The revision the operator had seen when the act began; default: the newest known now. */
   base?: number;
   /** Do it without asking, because it was asked already. */
   asked?: boolean;
@@ -56,6 +57,7 @@ export class Editor {
   private readonly waiting: (() => void)[] = [];
   /** The revision this operator's last act made, which the state may not have told of yet. */
   private lastSaved = 0;
+  private readonly own = new OwnRevisions();
   /** The line was lost: whatever comes next is how it is, even an older revision. */
   private lost = false;
 
@@ -132,6 +134,7 @@ export class Editor {
   /** Another database: the numbers of its revisions mean something else. */
   private forget(): void {
     [this.past, this.future, this.lastSaved] = [[], [], 0];
+    this.own.forget();
     this.session.setState({ canUndo: false, canRedo: false });
   }
 
@@ -179,10 +182,12 @@ export class Editor {
 
   /** Saves are serialised; the view shows each at once. `onSaved` is called before the next one begins. */
   private enqueue(act: Act, base: number | undefined, onSaved: (saved: Saved) => void): Promise<boolean> {
+    // Not at its turn: what others change while it waits, nobody has seen.
+    const seen = base ?? Math.max(this.revision, this.lastSaved);
     setPending(this.flow, [...this.flow.getState().pending, act]);
     this.flow.setState({ saving: "saving" });
     const turn = this.queue.then(async () => {
-      const saved = await this.save(act, base ?? Math.max(this.revision, this.lastSaved));
+      const saved = await this.save(act, this.own.reachedFrom(seen));
       if (saved) onSaved(saved);
       return saved !== null;
     });
@@ -208,6 +213,7 @@ export class Editor {
         // It is done, even if the look after it fails; the live state tells then.
         await this.refresh().catch(() => undefined);
         this.lastSaved = answer.revision ?? this.revision;
+        if (this.lastSaved === revision + 1) this.own.add(this.lastSaved, act);
         return { revision: this.lastSaved, seen: revision };
       } catch (error) {
         if (!(error instanceof ApiProblem)) throw error;
@@ -226,7 +232,7 @@ export class Editor {
           this.toast({ tone: "plain", text: `${name} was deleted by another operator meanwhile.` });
         if (!left) return null;
         act = left;
-        const both = clashes(act, conflict);
+        const both = clashes(act, conflict, this.own.since(revision));
         if (both.length && !(await this.decide(act, both, error))) return null;
         if (!both.length) this.toast({ tone: "plain", text: "Merged with what another operator changed meanwhile." });
         revision = conflict.revision;
