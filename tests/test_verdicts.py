@@ -77,7 +77,9 @@ ROWS = {
     "409": status(409, NEUTRAL, elsewhere=False),
     "413": status(413, NEUTRAL, elsewhere=False),
     "422": status(422, NEUTRAL, elsewhere=False),
-    "error in 200": Row(FAILED, 502, "upstream_error", {"fault": "error_in_200"}, FAULT_MESSAGE, streams=(True,)),
+    "error in 200": Row(
+        FAILED, 502, "upstream_error", {"fault": "error_in_200"}, "begins with an error (server_error)", streams=(True,)
+    ),
     "empty stream": Row(FAILED, 502, "upstream_error", {"fault": "empty_stream"}, "empty", streams=(True,)),
     "done at once": Row(FAILED, 502, "upstream_error", "{done at once}", "empty", streams=(True,)),
     "unfinished event": Row(FAILED, 502, "upstream_error", "{unfinished event}", "empty", streams=(True,)),
