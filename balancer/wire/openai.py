@@ -27,9 +27,19 @@ from balancer.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from balancer.wire.json_text import decode, edit_values, encode, insert_member, member_spans, spans_of_present
+from balancer.wire.json_text import (
+    decode,
+    edit_values,
+    encode,
+    insert_member,
+    is_elaborate,
+    member_spans,
+    spans_of_present,
+)
 
 _LONGEST_MODEL_NAME = 256
+# A conversation of 100,000 messages. 30 MB of brackets would keep the event loop busy for seconds instead.
+_MOST_ELEMENTS = 500_000
 _UNUSABLE_IN_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _INCLUDE_USAGE = b'{"include_usage":true}'
 
@@ -90,6 +100,12 @@ class ParsedBody(NamedTuple):
 
 def parse(body: bytes, operation: Operation) -> ParsedBody:
     """Read a request body. Raises InvalidRequest, whose message names the field and what it should be."""
+    if len(body) > _MOST_ELEMENTS and is_elaborate(body, _MOST_ELEMENTS):
+        raise InvalidRequest(
+            f"the request body holds more than {_MOST_ELEMENTS} strings, arrays and objects",
+            code="body_too_elaborate",
+            status=413,
+        )
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
