@@ -1,0 +1,117 @@
+"""Odd requests: paths that try to leave their place, upgrades, expectations, header injection in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import FakeServer
+from tests.raw_server import RawServer, read_request
+from tests.running import CHAT_BODY, RunningGateway, chat_body, raw_client, wired
+from tests.running_balancer import RunningBalancer
+
+BODY = chat_body()
+
+
+@pytest.fixture
+async def balancer(tmp_path: Path) -> AsyncIterator[RunningBalancer]:
+    async with RunningBalancer(tmp_path, client_tokens=("a-client",)) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/../admin/api/state",
+        "/v1/%2e%2e/admin/api/state",
+        "/v1/..%2fadmin/api/state",
+        "//admin/api/state",
+        "/admin//api/state",
+        "/admin/api/state;x=1",
+        "/ADMIN/api/state",
+        "/admin/assets/../../../settings.py",
+        "/admin/assets/..%2f..%2f..%2fsettings.py",
+        "/admin/assets/%2e%2e/%2e%2e/admin-token",
+        "/admin/assets//etc/passwd",
+        "/admin/api/endpoints/1%00",
+        "/v1/models/../../admin/api/state",
+        "http://127.0.0.1/admin/api/state",
+        "http://elsewhere/admin/api/state",
+        "*",
+    ],
+)
+async def test_no_path_leads_past_the_authorization(balancer: RunningBalancer, path: str) -> None:
+    async with raw_client(balancer.url) as client:
+        client.send(b"GET %b HTTP/1.1\r\nhost: balancer\r\nconnection: close\r\n\r\n" % path.encode())
+        answer = await client.rest()
+    assert answer[9:12] in (b"400", b"401", b"404", b"405"), answer[:200]
+    assert b"routing_mode" not in answer and b"root:" not in answer
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (b"upgrade: websocket", b"connection: upgrade", b"sec-websocket-key: eA==", b"sec-websocket-version: 13"),
+        (b"upgrade: h2c", b"connection: upgrade, http2-settings", b"http2-settings: AAMAAABkAAQAoAAAAAIAAAAA"),
+    ],
+)
+async def test_an_upgrade_is_never_taken(lines: tuple[bytes, ...]) -> None:
+    async with FakeServer() as fake, RunningGateway(wired(fake)) as gateway, raw_client(gateway.url) as client:
+        client.post(BODY, *lines)
+        status, headers = await client.head()
+        assert (status in (200, 400), headers.get(b"upgrade")) == (True, None), "ignored or refused"
+        assert (await gateway.chat()).status_code == 200
+
+
+async def test_a_client_that_waits_for_100_is_told_to_go_on() -> None:
+    async with FakeServer() as fake, RunningGateway(wired(fake)) as gateway, raw_client(gateway.url) as client:
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: b\r\ncontent-length: %d\r\nexpect: 100-continue\r\n\r\n"
+        client.send(head % len(BODY))
+        async with asyncio.timeout(5):
+            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        client.send(BODY)
+        assert (await client.head())[0] == 200
+
+
+@pytest.mark.parametrize("value", [b"a\rb", b"a\nb: c", b"a\x00b"])
+async def test_no_header_of_a_client_becomes_two(value: bytes) -> None:
+    """A line break or a zero byte inside a field is refused (RFC 9110 section 5.5)."""
+    heads: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            asked = await read_request(reader)
+            heads.append(asked.head)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+
+    async with RawServer(script) as server, RunningGateway(wired(f"{server.url}/v1")) as gateway:
+        async with raw_client(gateway.url) as client:
+            client.post(BODY, b"x-request-id: " + value, b"connection: close")
+            answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+        assert not heads, "the endpoint was not asked"
+
+
+async def test_a_name_with_a_line_break_in_the_query_stays_in_the_query() -> None:
+    async with FakeServer() as fake, RunningGateway(wired(fake)) as gateway:
+        answer = await gateway.client.post(
+            "/v1/chat/completions?node=a%0d%0aset-cookie:%20b=c&x=%0d%0ay:z", json=CHAT_BODY
+        )
+        assert "set-cookie" not in answer.headers and "y" not in answer.headers
+
+
+@pytest.mark.parametrize("line", [b"set-cookie: a=b", b"x-evil: a\rset-cookie: b=c", b"x-evil: a\n set-cookie: b=c"])
+async def test_no_header_of_an_endpoint_becomes_two_or_sets_a_cookie(line: bytes) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n%b\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}" % line)
+        await writer.drain()
+
+    async with RawServer(script) as server, RunningGateway(wired(f"{server.url}/v1")) as gateway:
+        answer = await gateway.client.post("/v1/chat/completions", json=CHAT_BODY)
+        assert answer.status_code in (200, 502)
+        assert "set-cookie" not in answer.headers
+        assert "\n" not in answer.headers.get("x-evil", "")
