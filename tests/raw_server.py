@@ -149,6 +149,18 @@ def chunked(*pieces: bytes, last: bool = True) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + (b"0\r\n\r\n" if last else b"")
 
 
+def dechunked(body: bytes) -> bytes:
+    """The data of a chunked body, which must have its last chunk and nothing behind it."""
+    data = b""
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        if not length:
+            assert body == b"\r\n"
+            return data
+        data, body = data + body[:length], body[length:].removeprefix(b"\r\n")
+
+
 async def eventually(condition: Callable[[], object], within_seconds: float = 5.0) -> None:
     """Wait until the condition holds; fails the test when it does not."""
     deadline = time.monotonic() + within_seconds

@@ -13,7 +13,7 @@ from balancer.core.endpoints import Outcome, Provenance
 from load_tester.fake_behaviour import Behaviour
 from load_tester.fake_faults import FAULT_MESSAGE
 from tests.fakes import FakeServer, events_of
-from tests.raw_server import RawServer, answer, chunked, read_request, says_and_closes
+from tests.raw_server import RawServer, answer, chunked, dechunked, read_request, says_and_closes
 from tests.running import RunningGateway, chat_body, raw_client, wired
 
 SILENCE_SECONDS = 0.2
@@ -29,18 +29,6 @@ async def raw_chat(gateway: RunningGateway, **fields: Any) -> tuple[int, dict[by
         client.post(chat_body(**fields))
         status, headers = await client.head()
         return status, headers, await client.rest()
-
-
-def payload(body: bytes) -> bytes:
-    """The data of a chunked body, which must have its last chunk."""
-    data = b""
-    while True:
-        size, _, body = body.partition(b"\r\n")
-        length = int(size, 16)
-        if not length:
-            assert body == b"\r\n"
-            return data
-        data, body = data + body[:length], body[length:].removeprefix(b"\r\n")
 
 
 def check_broken(gateway: RunningGateway, words: str) -> None:
@@ -74,7 +62,7 @@ async def test_a_stream_that_breaks_ends_in_an_error_event(fault: Any, asks: boo
             status, headers, body = await raw_chat(gateway, stream=True, **options)
 
             assert status == 200
-            *chunks, last = events_of(payload(body).decode())
+            *chunks, last = events_of(dechunked(body).decode())
             assert len(chunks) == 4
             assert chunks[1]["choices"][0]["delta"]["content"] == "Tokens"
             assert set(last) == {"error"}
@@ -94,7 +82,7 @@ async def test_a_break_inside_an_event_does_not_swallow_the_error() -> None:
         RunningGateway(wired(server.url, include_usage=False)) as gateway,
     ):
         _, _, body = await raw_chat(gateway, stream=True)
-        first, broken, error = payload(body).removesuffix(b"\n\n").split(b"\n\n")
+        first, broken, error = dechunked(body).removesuffix(b"\n\n").split(b"\n\n")
         assert first + b"\n\n" == EVENT % b"one"
         assert broken == b'data: {"choices":[{"del'
         assert "cut after" in json.loads(error.removeprefix(b"data: "))["error"]["message"]
@@ -104,7 +92,7 @@ async def test_an_unfinished_event_that_was_held_back_is_dropped() -> None:
     pieces = CHUNKED_HEAD + chunked(EVENT % b"one", b'data: {"choices":[{"del', last=False)
     async with RawServer(says_and_closes(pieces)) as server, RunningGateway(wired(server.url)) as gateway:
         _, _, body = await raw_chat(gateway, stream=True)
-        first, error = payload(body).removesuffix(b"\n\n").split(b"\n\n")
+        first, error = dechunked(body).removesuffix(b"\n\n").split(b"\n\n")
         assert first + b"\n\n" == EVENT % b"one"
         assert b'"error"' in error
 
@@ -117,7 +105,7 @@ async def test_an_error_event_fits_into_a_stream_of_a_declared_length() -> None:
     ):
         _, headers, body = await raw_chat(gateway, stream=True)
         assert b"content-length" not in headers
-        assert b'data: {"error"' in payload(body)
+        assert b'data: {"error"' in dechunked(body)
 
 
 async def test_an_encoded_stream_is_cut_rather_than_garbled() -> None:

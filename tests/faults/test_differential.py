@@ -1,0 +1,223 @@
+"""The parser of answers against a second implementation of HTTP/1.1: generated answers, well formed and broken, have the
+same status and body for both, or both refuse them.
+
+Where ours is stricter on purpose, the answer is one that no endpoint sends and that two parties could frame differently;
+where it is more lenient, the framing is not affected. `DELIBERATE` is the list, and each entry is tested to be true.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+import h11
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from tests.raw_server import chunked
+from tests.upstream_fakes import Bench, FakeLoop, read_all
+
+# `make fuzz` asks for more.
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "400"))
+REFUSED = None
+
+
+class Read(NamedTuple):
+    """What was understood of an answer behind which the connection closed."""
+
+    status: int
+    body: bytes
+
+
+def ours(data: bytes, step: int) -> Read | None:
+    """What the balancer understands; None where it refuses, or finds the answer incomplete."""
+    loop = FakeLoop()
+    bench = Bench(loop)
+    response = bench.start()
+    bench.feed(*(data[at : at + step] for at in range(0, len(data), step)))
+    if not bench.transport.aborted:
+        bench.connection.eof_received()
+    body, end = read_all(response)
+    loop.close()
+    return Read(response.status, body) if end == "complete" else REFUSED
+
+
+def theirs(data: bytes) -> Read | None:
+    """What h11 understands of the answer to a POST."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=64 * 1024)
+    connection.send(h11.Request(method="POST", target="/", headers=[("host", "a"), ("content-length", "0")]))
+    connection.send(h11.EndOfMessage())
+    status, body = 0, b""
+    try:
+        connection.receive_data(data)
+        connection.receive_data(b"")
+        while True:
+            found = connection.next_event()
+            if isinstance(found, h11.Response):
+                status = found.status_code
+            elif isinstance(found, h11.Data):
+                body += bytes(found.data)
+            elif isinstance(found, h11.EndOfMessage):
+                return Read(status, body)
+            elif found is h11.NEED_DATA or found is h11.PAUSED or isinstance(found, h11.ConnectionClosed):
+                return REFUSED
+    except h11.RemoteProtocolError:
+        return REFUSED
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+SIZED = HEAD + b"Content-Length: 2\r\n"
+CODED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class Difference(NamedTuple):
+    """Where the two part: what it looks like, an example, whether it is ours that refuses."""
+
+    pattern: bytes
+    example: bytes
+    ours_refuses: bool = True
+
+
+DELIBERATE = {
+    "the same length twice": Difference(
+        rb"(?is)content-length:.*\n *content-length:", SIZED + b"Content-Length: 2\r\n\r\nok"
+    ),
+    "a list of equal lengths": Difference(rb"(?i)content-length:[^\r\n]*,", HEAD + b"Content-Length: 2, 2\r\n\r\nok"),
+    "a length beside chunks": Difference(
+        rb"(?is)(content-length:.*transfer-encoding:|transfer-encoding:.*content-length:)",
+        SIZED + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(b"ok"),
+    ),
+    "folded lines": Difference(rb"\n[ \t]", SIZED + b"X: a\r\n b\r\n\r\nok"),
+    "bare line feeds": Difference(rb"(?<!\r)\n", SIZED.replace(b"\r", b"") + b"\nok"),
+    "control characters": Difference(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]", SIZED + b"X: a\x01b\r\n\r\nok"),
+    "minor versions from 2 on": Difference(rb"HTTP/1\.[2-9]", b"HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+    "blanks behind a chunk size": Difference(rb"\n[0-9a-fA-F]+[ \t]", CODED + b"2 \r\nok\r\n0\r\n\r\n"),
+    "odd chunk extensions": Difference(rb"\n[0-9a-fA-F]+;", CODED + b"2;\r\nok\r\n0\r\n\r\n"),
+    "blank lines before the answer": Difference(rb"\A[\r\n]", b"\r\n" + SIZED + b"\r\nok", ours_refuses=False),
+    "chunk sizes of over 20 digits": Difference(
+        rb"\n0[0-9a-fA-F]{20}", CODED + b"0" * 30 + b"2\r\nok\r\n0\r\n\r\n", ours_refuses=False
+    ),
+    "a NUL in the reason phrase": Difference(
+        rb"\AHTTP/1.[01] \d\d\d[^\r]*\0", SIZED.replace(b"OK", b"O\0K") + b"\r\nok", ours_refuses=False
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DELIBERATE)
+def test_deliberate_differences_are_there(name: str) -> None:
+    pattern, example, ours_refuses = DELIBERATE[name]
+    assert re.search(pattern, example)
+    assert (ours(example, len(example)) is REFUSED) == ours_refuses
+    assert (theirs(example) is REFUSED) != ours_refuses
+
+
+def allowed(data: bytes, *, ours_refuses: bool) -> bool:
+    """Whether there is a reason for one of the two to refuse what the other takes."""
+    reasons = (each for each in DELIBERATE.values() if each.ours_refuses == ours_refuses)
+    return any(re.search(each.pattern, data) for each in reasons)
+
+
+START_LINES = st.sampled_from(
+    [HEAD] * 8
+    + [
+        *(b"HTTP/1.1 %b\r\n" % status for status in (b"204 No", b"304 Same", b"404 Not", b"500", b"999 X", b"099 X")),
+        b"HTTP/1.0 200 OK\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 103 Early\r\nLink: a\r\nContent-Length: 5\r\n\r\nHTTP/1.1 200 OK\r\n",
+        *(
+            b"HTTP/1.2 200 OK\r\n",
+            b"\r\n" + HEAD,
+            b"HTTP/1.1 20 OK\r\n",
+            b"HTTP/1.1  200 OK\r\n",
+            b"HTTP/1.1 200 O\0K\r\n",
+        ),
+    ]
+)
+LENGTHS = st.sampled_from(
+    [b"%d" % number for number in range(12)] + [b"+2", b"-2", b"2, 2", b"0x2", b"", b"02", b"2 2", b"9" * 25]
+)
+CODINGS = st.sampled_from(
+    [b"chunked"] * 6 + [b"Chunked", b"gzip, chunked", b"identity", b"", b"chunked, chunked", b"\tchunked "]
+)
+FIELDS = st.one_of(
+    LENGTHS.map(lambda value: b"Content-Length: " + value + b"\r\n"),
+    CODINGS.map(lambda value: b"Transfer-Encoding: " + value + b"\r\n"),
+    st.sampled_from(
+        [
+            b"X: y\r\n",
+            b"X:y\r\n",
+            b"X: \r\n",
+            b"X: y\r\n z\r\n",
+            b"X : y\r\n",
+            b"X: a\x01\r\n",
+            b"X: \xe9\r\n",
+            b"nothing\r\n",
+        ]
+        + [
+            b"Connection: close\r\n",
+            b"Connection: keep-alive\r\n",
+            b"Upgrade: x\r\n",
+            b"X: y\n",
+            b": y\r\n",
+            b"X(: y\r\n",
+        ]
+    ),
+)
+TEXT = st.binary(max_size=9).map(lambda data: bytes(97 + byte % 26 for byte in data))
+CHUNKS = st.lists(
+    st.one_of(
+        TEXT.filter(bool).map(lambda text: chunked(text, last=False)),
+        st.sampled_from(
+            [
+                b"2;a=b\r\nok\r\n",
+                b"2 \r\nok\r\n",
+                b"02\r\nok\r\n",
+                b"2;\r\nok\r\n",
+                b"2\nok\r\n",
+                b"2\r\nok\n",
+                b"2\r\nokk\r\n",
+            ]
+            + [
+                b"-2\r\nok\r\n",
+                b"g\r\n",
+                b"\r\n",
+                b"A\r\n0123456789\r\n",
+                b"0" * 30 + b"1\r\nx\r\n",
+                b"f" * 17 + b"\r\nx",
+            ]
+        ),
+    ),
+    max_size=3,
+).map(b"".join)
+BODIES = st.one_of(
+    TEXT,
+    st.builds(
+        lambda body, end: body + end,
+        CHUNKS,
+        st.sampled_from([b"0\r\n\r\n"] * 4 + [b"", b"0\r\n", b"0\r\nX: y\r\n\r\n", b"0\r\n\n"]),
+    ),
+)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> bytes:
+    """Bytes that look much like an answer: of parts that are mostly right, now and then with a byte changed."""
+    fields = b"".join(draw(st.lists(FIELDS, max_size=3)))
+    data = draw(START_LINES) + fields + b"\r\n" + draw(BODIES) + draw(st.sampled_from([b""] * 4 + [b"x", HEAD]))
+    for place, byte in draw(st.lists(st.tuples(st.integers(0, 999), st.binary(max_size=1)), max_size=2)):
+        at = place % len(data)
+        data = data[:at] + byte + data[at + 1 :]
+    return data
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(answers(), st.sampled_from([1, 3, 10_000]))
+def test_both_understand_the_same_or_one_has_a_reason_to_refuse(data: bytes, step: int) -> None:
+    mine, other = ours(data, step), theirs(data)
+    event("refused by both" if mine is other is REFUSED else "understood by both" if mine and other else "by one")
+    if mine is not REFUSED and other is not REFUSED:
+        assert mine == other, "two parties would see different answers"
+    elif mine is not other:
+        assert allowed(data, ours_refuses=mine is REFUSED), (mine, other)
