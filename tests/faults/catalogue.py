@@ -75,6 +75,7 @@ class Fault:
     provenance: Provenance | None = Provenance.REPORTED  # of what passes; None: no usage is counted
 
 
+CODING = b"Transfer-Encoding: chunked"
 ANSWER, EVENTS = completion("Grüße aus Köln 🙂"), stream("Grüße ", "aus Köln 🙂")
 LONG_ANSWER, LONG_EVENTS = completion("x" * 100_000), stream("x" * 100_000, "y")
 
@@ -158,10 +159,9 @@ def lengths() -> Iterator[Fault]:
         yield framed(b"Content-Length: " + value, name=f"content-length {value.decode()[:5]!r}")
     yield framed(b"Content-Length: 5", b"Content-Length: 5", name="the same length twice")
     yield framed(b"Content-Length: 5", b"Content-Length: 6", name="two lengths")
-    coding = b"Transfer-Encoding: chunked"
-    yield framed(b"Content-Length: 5", coding, name="length and chunks", body=lambda said: chunked(said.whole))
-    yield framed(coding, b"Content-Length: 5", name="chunks and length", body=lambda said: chunked(said.whole))
-    yield framed(coding, coding, name="chunked twice", body=lambda said: chunked(said.whole))
+    yield framed(b"Content-Length: 5", CODING, name="length and chunks", body=lambda said: chunked(said.whole))
+    yield framed(CODING, b"Content-Length: 5", name="chunks and length", body=lambda said: chunked(said.whole))
+    yield framed(CODING, CODING, name="chunked twice", body=lambda said: chunked(said.whole))
     yield framed(b"Transfer-Encoding: gzip, chunked", name="compressed chunks", body=lambda s: chunked(s.whole))
     yield framed(b"Transfer-Encoding: identity", name="an identity coding")
     yield framed(name="closed at the end", end=PASSES)
@@ -183,9 +183,8 @@ def chunks() -> Iterator[Fault]:
         "longer than said": b"1\r\nxyz\r\n0\r\n\r\n",
         "cut": b"ff\r\nx",
     }.items():
-        head = b"Transfer-Encoding: chunked"
         if name not in ("longer than said", "cut"):
-            first = closing(lambda said, rest=rest: said.head(head) + rest)  # type: ignore[misc]
+            first = closing(lambda said, rest=rest: said.head(CODING) + rest)  # type: ignore[misc]
             yield fault(f"a first chunk size that is {name}", first, FAILS)
         later = closing(lambda said, rest=rest: said.begun_in_chunks(rest))  # type: ignore[misc]
         yield fault(f"a later chunk: {name}", later, FAILS, BREAKS)
