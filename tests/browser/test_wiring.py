@@ -157,6 +157,18 @@ def test_what_is_cut_gets_nothing_more_and_stays(stage: Stage, open_editor: Open
     assert len(stage.state()["endpoints"]) == 2
 
 
+def test_what_a_cut_would_do_is_shown_no_longer_than_there_is_a_wire(stage: Stage, open_editor: OpenEditor) -> None:
+    one = stage.add("gpu-1", 0, connected=True, pos_x=820, pos_y=100)
+    stage.add("gpu-2", 1, connected=True, pos_x=820, pos_y=400)
+    desk = Desk(open_editor(stage))
+    desk.select(one)
+    desk.button("Cut the wire to gpu-1").hover()
+    expect(desk.consequence).to_be_visible()
+    desk.press("Delete")
+    desk.expect_cut(one)
+    expect(desk.consequence).to_have_count(0)
+
+
 def test_cutting_the_last_one_is_asked_first(stage: Stage, open_editor: OpenEditor) -> None:
     one = stage.add("gpu-1", 0, connected=True)
     desk = Desk(open_editor(stage))

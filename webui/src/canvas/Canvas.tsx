@@ -235,7 +235,7 @@ function useGestures() {
       onNodeDoubleClick: (_: unknown, node: Node) => {
         if (endpointIdOf(node.id) !== null) editor.ui.setState({ inspecting: true });
       },
-      onPaneClick: () => editor.ui.setState({ menu: null, wiringFrom: null }),
+      onPaneClick: () => editor.ui.setState({ menu: null, wiringFrom: null, preview: null }),
       onNodeContextMenu: (event: React.MouseEvent, node: Node) => openMenu(event, node.id),
       onEdgeContextMenu: (event: React.MouseEvent, edge: Edge) => openMenu(event, edge.id),
       onPaneContextMenu: (event: React.MouseEvent | MouseEvent) => openMenu(event, null),

@@ -1,14 +1,14 @@
 // A wire: its width is the share of tokens, its label says now and target. Cutting it is one click on the label.
 
 import { BaseEdge, type Edge, EdgeLabelRenderer, type EdgeProps, getBezierPath } from "@xyflow/react";
-import { memo, useContext, useEffect } from "react";
+import { memo, useContext, useEffect, useRef } from "react";
 import { Icon } from "../design/parts";
 import { usePrediction } from "../editor/Consequence";
-import { connect } from "../logic/acts";
+import { type Act, connect } from "../logic/acts";
 import { along, curveOf } from "../logic/curve";
 import { compact, percent, rate } from "../logic/format";
 import { targets } from "../logic/shares";
-import { endpointOf, isDense } from "../logic/structure";
+import { type EndpointConfig, endpointOf, isDense } from "../logic/structure";
 import { dotsOf, errorPart, labelOf, travelSeconds, widthOf } from "../logic/wires";
 import { useEditor, useEndpointNumbers, useNumbers, useStructure, useUi } from "../state/context";
 import { PathsContext } from "./Dots";
@@ -65,7 +65,6 @@ function WireLabel({
   x: number;
   y: number;
 }) {
-  const editor = useEditor();
   const structure = useStructure();
   const numbers = useEndpointNumbers(id);
   const preview = useUi((state) => state.preview);
@@ -75,11 +74,6 @@ function WireLabel({
   const label = labelOf(endpoint, numbers, structure, targets(structure).get(id));
   const predicted = prediction?.shares.get(id);
   const flows = numbers !== undefined && numbers.tokens_per_second > 0;
-  const cutting = connect([id], false);
-  const consider = (on: boolean) => {
-    if (!editor.ui.getState().dialog && !editor.ui.getState().asked.length)
-      editor.ui.setState({ preview: on ? cutting : null });
-  };
   return (
     <EdgeLabelRenderer>
       <div
@@ -104,25 +98,47 @@ function WireLabel({
             {compact(numbers.tokens_per_second)} tok/s · {rate(numbers.requests_per_second)} req/s
           </span>
         )}
-        {!draining && (
-          <button
-            type="button"
-            className="wire-cut"
-            aria-label={`Cut the wire to ${endpoint.name}`}
-            title="Cut the wire"
-            tabIndex={-1}
-            onPointerEnter={() => consider(true)}
-            onPointerLeave={() => consider(false)}
-            onClick={() => {
-              editor.ui.setState({ preview: null });
-              editor.submit(cutting).catch((error) => editor.complain(error));
-            }}
-          >
-            <Icon name="cross" />
-          </button>
-        )}
+        {!draining && <CutButton endpoint={endpoint} />}
       </div>
     </EdgeLabelRenderer>
+  );
+}
+
+/** Shows what cutting would do while the pointer is on it. */
+function CutButton({ endpoint }: { endpoint: EndpointConfig }) {
+  const editor = useEditor();
+  const considered = useRef<Act | null>(null);
+  const consider = (act: Act | null) => {
+    const { dialog, asked } = editor.ui.getState();
+    if (dialog || asked.length) return;
+    considered.current = act;
+    editor.ui.setState({ preview: act });
+  };
+  useEffect(
+    // A wire that is cut by a key or by somebody else goes away below the pointer, which does not leave it then.
+    () => () => {
+      if (considered.current && editor.ui.getState().preview === considered.current) {
+        editor.ui.setState({ preview: null });
+      }
+    },
+    [editor],
+  );
+  return (
+    <button
+      type="button"
+      className="wire-cut"
+      aria-label={`Cut the wire to ${endpoint.name}`}
+      title="Cut the wire"
+      tabIndex={-1}
+      onPointerEnter={() => consider(connect([endpoint.id], false))}
+      onPointerLeave={() => consider(null)}
+      onClick={() => {
+        editor.ui.setState({ preview: null });
+        editor.submit(connect([endpoint.id], false)).catch((error) => editor.complain(error));
+      }}
+    >
+      <Icon name="cross" />
+    </button>
   );
 }
 

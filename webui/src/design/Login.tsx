@@ -20,7 +20,7 @@ interface Props {
 export function LoginPage({ title, token, children, onLogin, again }: Props) {
   if (again) {
     return (
-      <Dialog title="The session has ended" onClose={() => {}}>
+      <Dialog title="The session has ended">
         <p className="muted">Log in again to go on. Nothing you typed is lost.</p>
         <LoginForm label={token} onLogin={onLogin} />
       </Dialog>

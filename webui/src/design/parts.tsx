@@ -151,7 +151,7 @@ const FIRST = [
   ".dialog-foot .button",
 ].join(", ");
 
-/** A modal dialog: focus goes in and comes back, Escape closes. */
+/** A modal dialog: focus goes in and comes back, Escape closes; without `onClose` it stays. */
 export function Dialog({
   title,
   wide,
@@ -161,19 +161,30 @@ export function Dialog({
 }: {
   title: string;
   wide?: boolean;
-  onClose: () => void;
+  onClose?: () => void;
   children: ReactNode;
   foot?: ReactNode;
 }) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
+  const close = useRef(onClose);
+  close.current = onClose;
   // Not useEffect: it would close the dialog after it has left the page, too late to give the focus back.
   useLayoutEffect(() => {
     const dialog = ref.current;
-    dialog?.showModal();
-    // The browser would begin at the button that closes it.
-    dialog?.querySelector<HTMLElement>(FIRST)?.focus();
-    return () => dialog?.close();
+    const open = () => {
+      dialog?.showModal();
+      // The browser would begin at the button that closes it.
+      dialog?.querySelector<HTMLElement>(FIRST)?.focus();
+    };
+    // A second Escape closes it whatever the page says.
+    const closed = () => (close.current ? close.current() : open());
+    open();
+    dialog?.addEventListener("close", closed);
+    return () => {
+      dialog?.removeEventListener("close", closed);
+      dialog?.close();
+    };
   }, []);
   return (
     <dialog
@@ -182,12 +193,12 @@ export function Dialog({
       aria-labelledby={id}
       onCancel={(event) => {
         event.preventDefault();
-        onClose();
+        onClose?.();
       }}
     >
       <div className="dialog-head">
         <h2 id={id}>{title}</h2>
-        <Button tone="quiet" icon="cross" tight aria-label="Close" onClick={onClose} />
+        {onClose && <Button tone="quiet" icon="cross" tight aria-label="Close" onClick={onClose} />}
       </div>
       <div className="dialog-body">{children}</div>
       {foot && <div className="dialog-foot">{foot}</div>}

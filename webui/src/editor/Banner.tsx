@@ -11,11 +11,14 @@ export function Banner() {
   const frozen = useNumbers((state) => state.frozen);
   if (link.kind === "offline") {
     return (
-      <div className="banner bad" role="alert">
+      <div className="banner bad">
         <Icon name="warning" />
         <span className="grow">
-          <strong>{link.problem}</strong> What you see may be old; nothing you arranged is lost. Trying again in{" "}
-          <Until at={link.retryAt} />.
+          {/* The seconds stand outside: they are not read out as they run. */}
+          <span role="alert">
+            <strong>{link.problem}</strong> What you see may be old; nothing you arranged is lost.
+          </span>{" "}
+          Trying again in <Until at={link.retryAt} />.
         </span>
         <Button tight onClick={() => editor.live.retryNow()}>
           Try now
