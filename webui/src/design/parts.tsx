@@ -177,7 +177,7 @@ export function Dialog({
       // The browser would begin at the button that closes it.
       dialog?.querySelector<HTMLElement>(FIRST)?.focus();
     };
-    // A second Escape closes it whatever the page says.
+    // Asked to close twice, a browser does so whatever the page says.
     const closed = () => (close.current ? close.current() : open());
     open();
     dialog?.addEventListener("close", closed);
@@ -191,6 +191,12 @@ export function Dialog({
       ref={ref}
       className={`dialog${wide ? " wide" : ""}`}
       aria-labelledby={id}
+      onKeyDown={(event) => {
+        if (event.key !== "Escape" || event.defaultPrevented || event.nativeEvent.isComposing) return;
+        event.preventDefault();
+        event.stopPropagation();
+        onClose?.();
+      }}
       onCancel={(event) => {
         event.preventDefault();
         onClose?.();
