@@ -187,3 +187,22 @@ def test_connection_test_says_what_was_found(stage: Stage, open_editor: OpenEdit
     desk.press("Enter")
     desk.button("Test connection").click()
     expect(desk.page.get_by_test_id("test-result")).to_contain_text("fake-model")
+
+
+def test_several_are_selected_by_key_and_cut_as_one_change(stage: Stage, open_editor: OpenEditor) -> None:
+    ids = [stage.add(f"gpu-{place}", place % 3, connected=True, pos_x=820, pos_y=180 * place) for place in range(3)]
+    desk = Desk(open_editor(stage))
+    desk.select(ids[0])
+    desk.canvas.focus()
+    desk.press("Shift+ArrowDown", "Shift+ArrowDown")
+    for each in ids:
+        expect(desk.page.locator(f'[data-id="endpoint-{each}"].selected')).to_be_visible()
+    desk.press("ArrowUp", "Shift+ArrowUp")
+    expect(desk.page.locator(f'[data-id="endpoint-{ids[2]}"].selected')).to_have_count(0)
+    before = stage.state()["revision"]
+    desk.press("Delete")
+    for each in ids[:2]:
+        desk.expect_cut(each)
+    desk.expect_saved()
+    desk.expect_wired(ids[2])
+    assert stage.state()["revision"] == before + 1

@@ -205,7 +205,8 @@ describe("what has to be asked before", () => {
 
   test("another address or key of what is connected", () => {
     expect(ask(change(1, { base_url: "http://other/v1" }), one, two)).toBe("Change where gpu-1 points?");
-    expect(ask(change(1, { api_key: "sk" }), one, two)).toBe("Change where gpu-1 points?");
+    expect(ask(change(1, { api_key: "sk" }), one, two)).toBe("Set the key of gpu-1?");
+    expect(ask(change(1, { api_key: "" }), one, two)).toBe("Remove the key of gpu-1?");
     expect(ask(change(1, { base_url: one.base_url }), one, two)).toBe(null);
     const off = endpoint(1, { connected: false });
     expect(ask(change(1, { base_url: "http://other/v1", api_key: "sk" }), off, two)).toBe(null);

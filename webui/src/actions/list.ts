@@ -1,7 +1,9 @@
 // Every act of the editor, once.
 
+import type { ConnectionTest } from "../api/types";
 import { connect, named } from "../logic/acts";
 import { copies, exported, portable } from "../logic/export";
+import { count, duration } from "../logic/format";
 import { tidy } from "../logic/layout";
 import { byRank, moved, quotaSum, ranked, rescale } from "../logic/shares";
 import { receivers } from "../logic/structure";
@@ -48,11 +50,9 @@ const ENDPOINTS: readonly Action[] = [
     spots: ["node", "table", "inspector"],
     applies: needsEndpoint,
     run: async (context) => {
-      for (const endpoint of endpointsOf(context)) {
-        const found = await context.editor.client.post<import("../api/types").ConnectionTest>(
-          `/endpoints/${endpoint.id}/test`,
-        );
-        const text = `${endpoint.name}: ${found.reason} (${Math.round(found.latency_ms)} ms)`;
+      for (const { id, name } of endpointsOf(context)) {
+        const found = await context.editor.client.post<ConnectionTest>(`/endpoints/${id}/test`);
+        const text = `${name}: ${found.reason} (${duration(found.latency_ms / 1000)})`;
         context.editor.toast({ tone: found.ok ? "good" : "bad", text });
       }
     },
@@ -149,7 +149,7 @@ const TRAFFIC: readonly Action[] = [
     id: "abort",
     title: "Cut now",
     group: "Traffic",
-    does: "End the requests that are still in flight at a draining endpoint.",
+    does: "End what is still in flight at a draining endpoint: answers that have begun break off.",
     keys: ["Shift+X"],
     spots: ["node", "wire", "table", "inspector"],
     danger: true,
@@ -160,15 +160,15 @@ const TRAFFIC: readonly Action[] = [
     },
     run: async (context) => {
       const draining = endpointsOf(context).filter((each) => !each.connected);
-      const sure = await context.editor.ask({
-        title: `End what runs at ${named(context.ids, context.structure)}?`,
-        text: "Clients whose answers have begun see an error; others are tried elsewhere.",
-        confirm: "Cut now",
-        danger: true,
-      });
-      if (!sure) return;
-      for (const each of draining) await context.editor.client.post(`/endpoints/${each.id}/abort`);
-      context.editor.announce("Requests ended");
+      const answers = await Promise.all(
+        draining.map(({ id }) => context.editor.client.post<{ aborted: number }>(`/endpoints/${id}/abort`)),
+      );
+      const ended = answers.reduce((sum, each) => sum + each.aborted, 0);
+      const who = named(
+        draining.map((each) => each.id),
+        context.structure,
+      );
+      context.editor.toast({ tone: "plain", text: `${who}: ${count(ended, "request")} ended` });
     },
   },
   {

@@ -42,6 +42,8 @@ export interface Call {
   /** Sent as it is, instead of `body`. */
   file?: Blob;
   ifMatch?: number | null;
+  /** It goes on when the page is left. */
+  keepalive?: boolean;
 }
 
 const TIMEOUT_MILLISECONDS = 20_000;
@@ -103,6 +105,7 @@ export class JsonClient {
         cache: "no-store",
         credentials: "same-origin",
         redirect: "error",
+        keepalive: call.keepalive ?? false,
       });
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;

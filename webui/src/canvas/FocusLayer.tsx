@@ -60,7 +60,7 @@ function press(editor: Editor, event: React.KeyboardEvent): boolean {
   if (direction && !event.altKey) {
     if (grabbed) shift(editor, grabbed.node, direction, event.shiftKey ? 5 : 1);
     else if (event.ctrlKey || event.metaKey) follow(editor, direction);
-    else step(editor, direction);
+    else step(editor, direction, event.shiftKey);
     return true;
   }
   switch (event.key) {
@@ -97,11 +97,11 @@ function centres(editor: Editor): Map<string, Place> {
   );
 }
 
-function step(editor: Editor, direction: Direction): void {
+function step(editor: Editor, direction: Direction, adding: boolean): void {
   const all = centres(editor);
   const from = all.get(editor.ui.getState().cursor ?? "incoming") ?? all.get("incoming");
   const to = from && nearest(from, all, direction);
-  if (to) goTo(editor, to);
+  if (to) goTo(editor, to, adding);
 }
 
 /** Right and left follow the wire; up and down go along the endpoints that are wired, in their order. */
@@ -119,14 +119,15 @@ function follow(editor: Editor, direction: Direction): void {
   }
 }
 
-function goTo(editor: Editor, node: string): void {
+/** `adding`: what is selected stays so. */
+function goTo(editor: Editor, node: string, adding = false): void {
   const id = endpointIdOf(node);
   const endpoint = editor.structure.endpoints.find((each) => each.id === id);
   const numbers = id === null ? undefined : editor.numbers.getState().numbers.endpoints.get(id);
-  const wiring = editor.ui.getState().wiringFrom;
+  const { wiringFrom: wiring, selection } = editor.ui.getState();
   editor.ui.setState({
     cursor: node,
-    ...(wiring ? {} : { selection: new Set(endpoint ? [node] : []) }),
+    ...(wiring ? {} : { selection: new Set([...(adding ? selection : []), ...(endpoint ? [node] : [])]) }),
     announcement: endpoint ? spoken(endpoint, numbers) : node === "incoming" ? "Incoming" : "Client",
     preview: wiring === "incoming" && endpoint && !endpoint.connected ? connect([endpoint.id], true) : null,
   });

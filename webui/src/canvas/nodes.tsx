@@ -3,9 +3,11 @@
 
 import { Handle, type Node, type NodeProps, Position } from "@xyflow/react";
 import { memo } from "react";
+import { action } from "../actions/list";
 import { Button, Ring, Sparkline, StatusBadge, Switch } from "../design/parts";
+import { useAct } from "../editor/acting";
 import { connect } from "../logic/acts";
-import { compact, count, hostOf, rate } from "../logic/format";
+import { compact, hostOf, rate } from "../logic/format";
 import type { GraphNode } from "../logic/graph";
 import { spoken, statusOf } from "../logic/status";
 import type { EndpointConfig } from "../logic/structure";
@@ -152,14 +154,9 @@ function Load({ endpoint }: { endpoint: EndpointConfig }) {
 }
 
 function Draining({ endpoint, inflight }: { endpoint: EndpointConfig; inflight: number }) {
-  const editor = useEditor();
+  const { run } = useAct();
   if (endpoint.connected || !inflight) return null;
-  const cut = () => {
-    editor.client
-      .post<{ aborted?: number }>(`/endpoints/${endpoint.id}/abort`)
-      .then(() => editor.toast({ tone: "plain", text: `${endpoint.name}: ${count(inflight, "request")} ended` }))
-      .catch((error) => editor.complain(error));
-  };
+  const cut = () => run(action("abort"), [endpoint.id]);
   return (
     <Button tight tone="danger" className="nodrag nopan cut-now" tabIndex={-1} onClick={cut}>
       Cut now

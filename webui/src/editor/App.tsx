@@ -47,8 +47,16 @@ function Workspace() {
   useNews();
   useEffect(() => {
     const flush = () => void editor.saveLayout();
+    // The browser asks: what waits for the balancer would be lost with the page.
+    const hold = (event: BeforeUnloadEvent) => {
+      if (editor.flow.getState().pending.length) event.preventDefault();
+    };
     addEventListener("pagehide", flush);
-    return () => removeEventListener("pagehide", flush);
+    addEventListener("beforeunload", hold);
+    return () => {
+      removeEventListener("pagehide", flush);
+      removeEventListener("beforeunload", hold);
+    };
   }, [editor]);
   const view = useUi((state) => state.view);
   const stale = useSession((state) => state.link.kind === "offline");

@@ -10,7 +10,8 @@ const CANVAS_KEYS: readonly [string, string][] = [
   ["Arrows", "Go to the next node in that direction"],
   ["Ctrl+Arrow", "Follow a wire: to Incoming and back, or along the endpoints"],
   ["Space", "Grab the node: arrows move it, Space lets go, Esc puts it back"],
-  ["Shift+Enter", "Select or unselect it as well"],
+  ["Shift+Arrow", "Go there and select it as well"],
+  ["Shift+Enter", "Select or unselect the node you are at"],
   ["W", "Begin a wire here; go to the other end and press W or Enter"],
   ["Esc", "Stop what was begun, then clear the selection"],
 ];

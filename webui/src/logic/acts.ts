@@ -243,20 +243,23 @@ function questionOfChange(updates: Update[], structure: Structure): Question | n
         danger: true,
       };
     }
-    if (endpoint.connected && changesAddress(fields, endpoint)) {
-      return {
-        title: `Change where ${endpoint.name} points?`,
-        text: "It is connected: new requests go there at once, with the key you gave.",
-        confirm: "Change",
-        danger: false,
-      };
-    }
+    const question = endpoint.connected ? questionOfAddress(fields, endpoint) : null;
+    if (question) return question;
   }
   return null;
 }
 
-function changesAddress(fields: Changes, endpoint: EndpointConfig): boolean {
-  return (fields.base_url !== undefined && fields.base_url !== endpoint.base_url) || fields.api_key !== undefined;
+function questionOfAddress(fields: Changes, endpoint: EndpointConfig): Question | null {
+  const { name, base_url, has_api_key } = endpoint;
+  if (fields.base_url !== undefined && fields.base_url !== base_url) {
+    const text = `It is connected: new requests go there at once${has_api_key || fields.api_key ? ", with its key" : ""}.`;
+    return { title: `Change where ${name} points?`, text, confirm: "Change", danger: false };
+  }
+  if (fields.api_key === undefined) return null;
+  const [verb, text] = fields.api_key
+    ? [has_api_key ? "Replace" : "Set", "It is connected: new requests carry this key at once."]
+    : ["Remove", "It is connected: new requests carry no key from now on."];
+  return { title: `${verb} the key of ${name}?`, text, confirm: verb, danger: false };
 }
 
 function leavesNobody(act: Act, structure: Structure): boolean {

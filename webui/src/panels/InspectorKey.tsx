@@ -2,7 +2,7 @@
 
 import { useState } from "react";
 import { Button, Field } from "../design/parts";
-import { named } from "../logic/acts";
+import { type Act, named } from "../logic/acts";
 import type { EndpointConfig } from "../logic/structure";
 import { useEditor } from "../state/context";
 import { problemIn } from "./InspectorEdit";
@@ -26,11 +26,9 @@ export function ApiKey({ endpoint, onTyped }: { endpoint: EndpointConfig; onType
     setBusy(true);
     const says = `Key of ${named([endpoint.id], editor.structure)} ${key ? "replaced" : "removed"}`;
     try {
-      await editor.submit(
-        { kind: "change", updates: [{ id: endpoint.id, fields: { api_key: key } }] },
-        { base: seen, says },
-      );
-      type(null);
+      const act: Act = { kind: "change", updates: [{ id: endpoint.id, fields: { api_key: key } }] };
+      // What was typed stays where the question was answered with no.
+      if (await editor.submit(act, { base: seen, says })) type(null);
     } catch (error) {
       setProblem(problemIn(error, "api_key"));
     } finally {

@@ -116,7 +116,7 @@ export class Editor {
   // -- state --------------------------------------------------------------------------------------------------------
 
   private take(state: State): void {
-    // After a restart of the server the session may have gone on with another secret only if the token changed.
+    // The page was opened while the balancer was gone: who is at it is asked now.
     if (this.client.csrfToken === null) void this.renewSession();
     const numbers = numbersOf(state);
     if (this.lost && state.revision < this.revision) this.forget();
@@ -358,7 +358,7 @@ export class Editor {
     const moves = this.flow.getState().moves;
     if (!Object.keys(moves).length) return;
     try {
-      await this.client.send({ method: "PATCH", path: "/layout", body: layoutBody(moves) });
+      await this.client.send({ method: "PATCH", path: "/layout", body: layoutBody(moves), keepalive: true });
       await this.refresh();
       const left = Object.entries(this.flow.getState().moves).filter(([id, place]) => moves[id] !== place);
       setMoves(this.flow, Object.fromEntries(left));
