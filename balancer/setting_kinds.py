@@ -20,6 +20,7 @@ _SHORTEST_SECRET = 16
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 _HOST_NAME = re.compile(r"(?![0-9.]*$)[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 _URL = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://[!-~]*")
+_WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[!-~]*)?")
 _SEPARATOR = re.compile("[,;]")
 _SEPARATOR_OR_BLANK = re.compile(r"[,;\s]+")
 _ADDRESS = re.compile(r"(?:\[(?P<literal>[^\]]+)\]|(?P<host>[^\[\]:]+))(?::(?P<port>[0-9]{1,5}))?")
@@ -202,6 +203,12 @@ def _limits(text: str) -> tuple[tuple[Address, int], ...]:
     return limits
 
 
+def _web_address(text: str) -> str:
+    if not _WEB_ADDRESS.fullmatch(text) or "#" in text or "?" in text:
+        raise ValueError
+    return text.rstrip("/")
+
+
 _PORT = whole(1, 65535)
 _ANY_PORT = whole(0, 65535)
 OWN_PORT = Kind(_ANY_PORT.expected, _own_port)
@@ -218,6 +225,7 @@ SECRET_KEYS = Kind(
     _secret_keys,
 )
 FILE_PATH = Kind("a file path without a question mark", _file_path)
+WEB_ADDRESS = Kind("an address that begins with http:// or https://, without user, query or fragment", _web_address)
 DATABASE_URL = Kind("an SQLAlchemy URL such as sqlite+aiosqlite:///data/load_balancer.db", _database_url)
 MODEL_NAME = Kind(f"a model's name of at most {_LONGEST_MODEL_NAME} characters", _model_name)
 MODEL_NAMES = Kind("names of models, separated by commas or semicolons", _model_names)

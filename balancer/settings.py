@@ -31,6 +31,7 @@ from balancer.setting_kinds import (
     PORTS,
     SECRET_KEYS,
     SWITCH,
+    WEB_ADDRESS,
     Address,
     Kind,
     choice,
@@ -96,6 +97,13 @@ class Settings:
         "false",
         "Whether endpoints may be at link-local addresses (169.254.0.0/16, fe80::/10) and at those where clouds tell a "
         "machine's secrets. Private and loopback addresses are always allowed.",
+    )
+    load_tester_url: str = _setting(
+        "LB_LOAD_TESTER_URL",
+        "Network",
+        WEB_ADDRESS,
+        "http://127.0.0.1:8088",
+        "Where the browser of an operator reaches the load tester: the editor links there.",
     )
     drain_seconds: float = _setting(
         "LB_DRAIN_SECONDS",

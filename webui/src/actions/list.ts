@@ -5,6 +5,7 @@ import { connect, named } from "../logic/acts";
 import { copies, exported, portable } from "../logic/export";
 import { count, duration } from "../logic/format";
 import { tidy } from "../logic/layout";
+import { type LoadTarget, loadTestAddress } from "../logic/loadtest";
 import { byRank, moved, quotaSum, ranked, rescale } from "../logic/shares";
 import { receivers } from "../logic/structure";
 import type { DrawerTab, Theme } from "../state/ui";
@@ -15,6 +16,13 @@ const needsOne = ({ ids }: ActionContext) => ids.length === 1 || "Select one end
 const always = () => true as const;
 
 const endpointsOf = ({ structure, ids }: ActionContext) => structure.endpoints.filter((each) => ids.includes(each.id));
+
+/** Its address is a setting of the balancer, which is asked for when it is needed. */
+async function openLoadTester({ editor }: ActionContext, target: LoadTarget): Promise<void> {
+  const settings = await editor.client.get<import("../api/types").SettingView[]>("/settings");
+  const address = settings.find((each) => each.name === "LB_LOAD_TESTER_URL")?.value ?? "";
+  window.open(loadTestAddress(address, target, location.origin + location.pathname), "_blank", "noopener");
+}
 
 const ENDPOINTS: readonly Action[] = [
   {
@@ -39,6 +47,23 @@ const ENDPOINTS: readonly Action[] = [
       editor.ui.setState({ inspecting: true, selection: new Set([`endpoint-${ids[0]}`]) });
       // Who asks for it by a key goes on with keys there.
       requestAnimationFrame(() => document.querySelector<HTMLElement>("[data-inspector]")?.focus());
+    },
+  },
+  {
+    id: "load-test",
+    title: "Load test this endpoint",
+    group: "Endpoints",
+    does: "Open the load tester with a card for it; nothing is sent before it is started there.",
+    keys: ["L"],
+    spots: ["node", "table", "inspector"],
+    applies: needsOne,
+    run: (context) => {
+      const [endpoint] = endpointsOf(context);
+      if (!endpoint) return;
+      const { id, name, base_url, models } = endpoint;
+      const found = context.editor.numbers.getState().numbers.endpoints.get(id)?.discovered_models;
+      const model = models[0] ?? found?.[0] ?? "";
+      return openLoadTester(context, { url: base_url, model, name, endpoint: id });
     },
   },
   {
@@ -447,6 +472,17 @@ const EDITOR: readonly Action[] = [
       editor.ui.setState({ theme });
       editor.announce(`Theme: ${theme}`);
     },
+  },
+  {
+    id: "load-test-balancer",
+    title: "Load test the balancer",
+    group: "Editor",
+    does: "Open the load tester with a card for the balancer itself.",
+    keys: ["Shift+L"],
+    spots: ["toolbar"],
+    applies: always,
+    run: (context) =>
+      openLoadTester(context, { url: `${location.origin}/v1`, model: "", name: "Balancer", endpoint: null }),
   },
   {
     id: "help",

@@ -61,7 +61,7 @@ export function TimeChart({ title, unit, lines, format, at, values, span, sync, 
   useEffect(() => {
     const made = plot.current;
     if (!made) return;
-    const newest = at.at(-1) ?? (moment === timeOf ? Math.floor(Date.now() / 1000) : span);
+    const newest = moment === timeOf ? (at.at(-1) ?? Math.floor(Date.now() / 1000)) : Math.max(at.at(-1) ?? 0, span);
     made.batch(() => {
       made.setData(data.current, false);
       made.setScale("x", { min: newest - span, max: newest });

@@ -155,6 +155,7 @@ const MORE: readonly [string, IconName][] = [
   ["export", "external"],
   ["import", "copy"],
   ["reset", "history"],
+  ["load-test-balancer", "chart"],
   ["theme", "moon"],
   ["help", "question"],
   ["logout", "right"],

@@ -1,5 +1,6 @@
-// Deep links: #/endpoint/7, #/table, #/requests, #/changes and so on, both ways.
+// Deep links: #/endpoint/7, perhaps with what a sweep suggests for it, #/table, #/requests, #/changes and so on, both ways.
 
+import { readSuggestion } from "../logic/loadtest";
 import type { Editor } from "../state/editor";
 import { type DrawerTab, selectedEndpoints } from "../state/ui";
 
@@ -19,7 +20,10 @@ export function followLocation(editor: Editor): void {
 }
 
 function read(editor: Editor): void {
-  const [, what, id] = location.hash.split("/");
+  const [path = ""] = location.hash.split("?", 1);
+  const [, what, id] = path.split("/");
+  const suggestion = readSuggestion(location.hash);
+  if (suggestion) editor.ui.setState({ suggestion });
   if (what === "endpoint" && id && /^\d+$/.test(id)) {
     editor.ui.setState({ selection: new Set([`endpoint-${id}`]), cursor: `endpoint-${id}`, inspecting: true });
   } else if (what === "table" || what === "canvas") editor.ui.setState({ view: what });

@@ -15,6 +15,7 @@ import { RecentChart } from "./InspectorChart";
 import { ApiKey } from "./InspectorKey";
 import { Quota } from "./InspectorQuota";
 import { MoreSettings, NumberSetting, RankSetting, SwitchSetting, TextSetting } from "./InspectorSettings";
+import { SuggestedMost } from "./InspectorSuggestion";
 import { TestButton, TestFinding, useConnectionTest } from "./InspectorTest";
 import "./inspector.css";
 
@@ -94,6 +95,7 @@ function One({ endpoint }: { endpoint: EndpointConfig }) {
           <RankSetting endpoints={about} />
           <NumberSetting endpoints={about} field="max_concurrent" />
         </div>
+        <SuggestedMost endpoint={endpoint} />
         {(steering === "weight" || steering === "price_per_million_output") && (
           <NumberSetting endpoints={about} field={steering} />
         )}

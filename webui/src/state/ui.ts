@@ -5,6 +5,7 @@ import type { Toast } from "../design/Toasts";
 import type { Theme } from "../design/theme";
 import type { Act, Question } from "../logic/acts";
 import type { Place } from "../logic/layout";
+import type { Suggestion } from "../logic/loadtest";
 
 export type View = "canvas" | "table";
 export type DrawerTab = "requests" | "charts" | "changes" | "tokens" | "settings";
@@ -59,6 +60,8 @@ export interface UiState {
   wiringFrom: string | null;
   /** The node that the arrow keys move, and where it was. */
   grabbed: { node: string; from: Place } | null;
+  /** What the load tester proposes for an endpoint. */
+  suggestion: Suggestion | null;
   snap: boolean;
   filter: string;
   theme: Theme;
@@ -83,6 +86,7 @@ export function createUiStore(theme: Theme) {
     preview: null,
     wiringFrom: null,
     grabbed: null,
+    suggestion: null,
     snap: true,
     filter: "",
     theme,

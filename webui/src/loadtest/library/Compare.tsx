@@ -8,6 +8,9 @@ import { Scroll } from "../results/Scroll";
 import type { Compared, CompareLine } from "../types";
 import "./library.css";
 
+/** Less than this says nothing: two runs of the same differ by as much. */
+const SAME_PERCENT = 2;
+
 export function Compare({ first, second }: { first: string; second: string }) {
   const page = usePage();
   const [compared, setCompared] = useState<Compared | null>(null);
@@ -79,6 +82,7 @@ export function Compare({ first, second }: { first: string; second: string }) {
 
 function Line({ line }: { line: CompareLine }) {
   const percent = line.delta_percent;
+  const same = percent !== null && Math.abs(percent) < SAME_PERCENT;
   return (
     <tr>
       <th scope="row">
@@ -89,7 +93,8 @@ function Line({ line }: { line: CompareLine }) {
       <td className="number">{line.delta === 0 ? "none" : signed(line.delta, line.unit)}</td>
       <td className="number">{percent === null ? "–" : signed(Number(percent.toFixed(1)), "%")}</td>
       <td>
-        {line.better !== null && (
+        {line.better !== null && same && <span className="muted">about the same</span>}
+        {line.better !== null && !same && (
           <span className={`row tone-${line.better ? "good" : "bad"}`}>
             <Icon name={line.better ? "check" : "warning"} />
             {line.better ? "better" : "worse"}

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "react";
 import { Button, Icon } from "../../design/parts";
 import { ago, compact, hostOf } from "../../logic/format";
 import { usePage, usePageState } from "../context";
-import { milliseconds } from "../logic/words";
+import { milliseconds, testName } from "../logic/words";
 import { StateBadge } from "../results/Run";
 import { Scroll } from "../results/Scroll";
 import type { Headline, RunList } from "../types";
@@ -111,7 +111,7 @@ function inOrder(chosen: readonly string[], past: readonly Headline[]): readonly
 function Row({ run, chosen, onToggle }: { run: Headline; chosen: boolean; onToggle: () => void }) {
   const page = usePage();
   const running = run.state === "running";
-  const name = run.name || "without a name";
+  const name = testName(run.name, run.cards);
   const sum = (of: "ok" | "failed") => run.cards.reduce((total, each) => total + each[of], 0);
   const each = (value: (card: Headline["cards"][number]) => string) => (
     <td className="number">

@@ -62,7 +62,7 @@ export type Problems = Readonly<Record<string, string>>;
 const LOAD_FIELDS = {
   concurrency: "8",
   rate: "5",
-  max_in_flight: "0",
+  max_in_flight: "",
   batch: "1",
   delay_ms: "1000",
   of: "concurrency" as Of,
@@ -117,10 +117,11 @@ export function formOf(card: Card, uid: string, keyId = ""): CardForm {
 function loadFields(load: Load): Partial<CardForm> {
   if (load.kind === "stages") {
     const { of, arrivals, max_in_flight } = load;
-    return { of, arrivals, max_in_flight: String(max_in_flight), stages: stagesText(load.stages) };
+    return { of, arrivals, max_in_flight: orEmpty(max_in_flight), stages: stagesText(load.stages) };
   }
   const fields = Object.entries(load).filter(([name]) => name !== "kind");
-  return Object.fromEntries(fields.map(([name, value]) => [name, String(value)]));
+  const text = (name: string, value: unknown) => (name === "max_in_flight" ? orEmpty(Number(value)) : String(value));
+  return Object.fromEntries(fields.map(([name, value]) => [name, text(name, value)]));
 }
 
 /** 0 means "no limit" or "not sent": an empty field says it better. */

@@ -13,11 +13,18 @@ export function figure(value: number | null | undefined, unit: string): string {
   if (value == null || !Number.isFinite(value)) return "–";
   if (unit === "ms") return milliseconds(value);
   if (unit === "%") return `${trimmed(value)} %`;
-  return unit && unit !== "1/s" && unit !== "/s" ? `${compact(value)} ${unit}` : compact(value);
+  return unit && unit !== "1/s" && unit !== "/s" ? `${amount(value)} ${unit}` : amount(value);
+}
+
+/** A number of things: whole where it is whole. */
+export function amount(value: number | null | undefined): string {
+  return value != null && Number.isInteger(value) && Math.abs(value) < 100_000
+    ? value.toLocaleString("en")
+    : compact(value);
 }
 
 function trimmed(value: number): string {
-  return Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) < 10 ? 2 : 1);
+  return Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) < 0.1 ? 2 : 1);
 }
 
 const PER_SECOND = "requests/s";
@@ -48,6 +55,11 @@ export function unitOf(of: string): string {
 /** What a card is called where it stands beside others. */
 export function titleOf(card: Pick<Card, "name" | "model" | "url">, place: number): string {
   return card.name || card.model || `Card ${place + 1}`;
+}
+
+/** What a test is called: its name, else its cards. */
+export function testName(name: string, cards: readonly Pick<Card, "name" | "model" | "url">[]): string {
+  return name || cards.map(titleOf).join(", ") || "Test without a name";
 }
 
 const REASONS: Record<string, string> = {

@@ -23,7 +23,7 @@ export function CardResult({ outcome, place, running }: { outcome: Outcome; plac
               .join(" · ")}
           </p>
         </div>
-        <Met met={outcome.slo_met} />
+        {!running && <Met met={outcome.slo_met} />}
       </header>
       {problem && <p className="note bad">{problem}</p>}
       {!running && <Headline outcome={outcome} />}
@@ -32,10 +32,8 @@ export function CardResult({ outcome, place, running }: { outcome: Outcome; plac
       {(outcome.segments.length > 0 || outcome.sweep) && <Steps outcome={outcome} />}
       {!running && summary && (
         <>
-          <div className="result-columns">
-            <Latencies summary={summary} />
-            <Figures summary={summary} outcome={outcome} />
-          </div>
+          <Latencies summary={summary} />
+          <Figures summary={summary} outcome={outcome} />
           <Endpoints parts={summary.endpoints} />
           {summary.errors.length > 0 && (
             <section className="result-part">
@@ -45,7 +43,6 @@ export function CardResult({ outcome, place, running }: { outcome: Outcome; plac
           )}
         </>
       )}
-      {running && !outcome.segments.length && <p className="muted result-part">Figures follow at the end.</p>}
       <Limits headers={outcome.limit_headers} />
     </section>
   );

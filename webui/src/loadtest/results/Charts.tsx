@@ -8,6 +8,7 @@ import { usePage, usePageState } from "../context";
 import { joined, type Series } from "../logic/series";
 import { elapsed, milliseconds, titleOf } from "../logic/words";
 import type { Watched } from "../state/watching";
+import type { Load } from "../types";
 
 interface Picture {
   title: string;
@@ -16,7 +17,7 @@ interface Picture {
   lines: (ChartLine & { column: string; card: number })[];
 }
 
-const COLOURS = ["--accent", "--busy", "--good", "--warn", "--bad", "--text-2"];
+const COLOURS = ["--accent", "--warn", "--good", "--busy", "--bad", "--text-2"];
 const SHORTEST_SECONDS = 10;
 
 export function Charts({ run, running }: { run: Watched; running: boolean }) {
@@ -28,7 +29,12 @@ export function Charts({ run, running }: { run: Watched; running: boolean }) {
   const series = paused && running ? held : run.series;
   const one = cards.length === 1 ? 0 : chosen;
   const titles = cards.map(({ card }, place) => titleOf(card, place));
-  const pictures = one === null ? ofAll(titles) : ofOne(one);
+  const open = cards[one ?? 0]?.card.load;
+  const pictures = useMemo(
+    () => (one === null ? ofAll(titles) : ofOne(one, open !== undefined && hasSchedule(open))),
+    // Titles and loads are those of the run: they change with it alone.
+    [run.result, one],
+  );
   const pause = () => {
     setHeld(run.series);
     page.store.setState({ paused: !paused });
@@ -92,7 +98,11 @@ function One({ picture, series }: { picture: Picture; series: readonly Series[] 
   );
 }
 
-function ofOne(card: number): Picture[] {
+function hasSchedule(load: Load): boolean {
+  return !["closed", "sweep"].includes(load.kind) && !("of" in load && load.of === "concurrency");
+}
+
+function ofOne(card: number, scheduled: boolean): Picture[] {
   const line = (label: string, colour: string, column: string, more: Partial<ChartLine> = {}) => ({
     label,
     colour,
@@ -112,7 +122,7 @@ function ofOne(card: number): Picture[] {
       unit: "per second",
       format: compact,
       lines: [
-        line("planned", "--text-2", "planned_per_second"),
+        ...(scheduled ? [line("planned", "--text-2", "planned_per_second")] : []),
         line("sent", "--busy", "offered_per_second"),
         line("answered", "--accent", "ok_per_second"),
       ],

@@ -103,28 +103,17 @@ export function Figures({ summary, outcome }: { summary: Summary; outcome: Outco
   return (
     <section className="result-part">
       <h3>Throughput and load</h3>
-      <Scroll label="Throughput and load">
-        <table className="table figures-table">
-          <thead>
-            <tr>
-              <th>Figure</th>
-              <th className="number">Value</th>
-              <th>How it is computed</th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.map(([key, value, fallback, formula]) => (
-              <tr key={key}>
-                <th scope="row">
-                  <Name of={key} {...(fallback ? { fallback } : {})} />
-                </th>
-                <td className="number">{value}</td>
-                <td>{formula ? <span className="small muted formula">{formula}</span> : <Formula of={key} />}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </Scroll>
+      <dl className="figure-grid">
+        {rows.map(([key, value, fallback, formula]) => (
+          <div key={key}>
+            <dt>
+              <Name of={key} {...(fallback ? { fallback } : {})} />
+            </dt>
+            <dd className="figure-value">{value}</dd>
+            <dd>{formula ? <span className="small muted">{formula}</span> : <Formula of={key} />}</dd>
+          </div>
+        ))}
+      </dl>
     </section>
   );
 }

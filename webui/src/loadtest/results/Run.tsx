@@ -4,7 +4,7 @@ import { useEffect, useState } from "react";
 import { Menu, MenuItem } from "../../design/Menu";
 import { Button, Icon, type IconName } from "../../design/parts";
 import { usePage, usePageState } from "../context";
-import { elapsed, STATES } from "../logic/words";
+import { elapsed, STATES, testName } from "../logic/words";
 import type { Watched } from "../state/watching";
 import type { RunState } from "../types";
 import { CardResult } from "./CardResult";
@@ -35,9 +35,12 @@ export function Run() {
       {running && <Live run={run} />}
       {run.result.comparison && <PairedResult result={run.result} />}
       <Charts run={run} running={running} />
-      {run.result.cards.map((outcome, place) => (
-        <CardResult key={place} outcome={outcome} place={place} running={running} />
-      ))}
+      {run.result.cards.map((outcome, place) =>
+        // While it runs its figures are those above; what is over already is told.
+        running && !outcome.segments.length && !outcome.problem ? null : (
+          <CardResult key={place} outcome={outcome} place={place} running={running} />
+        ),
+      )}
       <Notes key={run.result.id} run={run} />
       <Definitions />
     </main>
@@ -73,7 +76,12 @@ function Head({ run, running }: { run: Watched; running: boolean }) {
     <header className="run-head">
       <div className="grow">
         <h1 className="run-title">
-          <span className="truncate">{result.name || "Test without a name"}</span>
+          <span className="truncate">
+            {testName(
+              result.name,
+              result.cards.map((each) => each.card),
+            )}
+          </span>
           <StateBadge state={result.state} />
         </h1>
         <p className="small muted">

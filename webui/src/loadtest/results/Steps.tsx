@@ -4,7 +4,7 @@ import { Icon } from "../../design/parts";
 import { compact } from "../../logic/format";
 import { usePageState } from "../context";
 import { editorAddress } from "../logic/links";
-import { figure, milliseconds, unitOf } from "../logic/words";
+import { amount, figure, milliseconds, unitOf } from "../logic/words";
 import type { Outcome, Segment, SweepFindings } from "../types";
 import { Formula } from "./Definitions";
 import { Scroll } from "./Scroll";
@@ -56,7 +56,7 @@ function StepRow({ step, sweep }: { step: Segment; sweep: SweepFindings | null }
     <tr aria-selected={isKnee || undefined}>
       <th scope="row">{step.label}</th>
       <td className="number">
-        {compact(step.level)} {unitOf(step.of)}
+        {amount(step.level)} {unitOf(step.of)}
       </td>
       <td className="number">{compact(summary.output_tokens_per_second)}</td>
       <td className="number">{compact(summary.requests_per_second)}</td>
