@@ -5,7 +5,7 @@ import { connect, named } from "../logic/acts";
 import { copies, exported, portable } from "../logic/export";
 import { count, duration } from "../logic/format";
 import { tidy } from "../logic/layout";
-import { type LoadTarget, loadTestAddress } from "../logic/loadtest";
+import { clientsAddress, type LoadTarget, loadTestAddress } from "../logic/loadtest";
 import { byRank, moved, quotaSum, ranked, rescale } from "../logic/shares";
 import { receivers } from "../logic/structure";
 import type { DrawerTab, Theme } from "../state/ui";
@@ -17,10 +17,17 @@ const always = () => true as const;
 
 const endpointsOf = ({ structure, ids }: ActionContext) => structure.endpoints.filter((each) => ids.includes(each.id));
 
-/** Its address is a setting of the balancer, which is asked for when it is needed. */
-async function openLoadTester({ editor }: ActionContext, target: LoadTarget): Promise<void> {
+/** Its address is a setting of the balancer, which is asked for when it is needed. Null: the balancer itself. */
+async function openLoadTester({ editor }: ActionContext, given: LoadTarget | null): Promise<void> {
   const settings = await editor.client.get<import("../api/types").SettingView[]>("/settings");
   const address = settings.find((each) => each.name === "LB_LOAD_TESTER_URL")?.value ?? "";
+  const balancer = () => ({
+    url: clientsAddress(location.origin, settings),
+    model: "",
+    name: "Balancer",
+    endpoint: null,
+  });
+  const target = given ?? balancer();
   window.open(loadTestAddress(address, target, location.origin + location.pathname), "_blank", "noopener");
 }
 
@@ -481,8 +488,7 @@ const EDITOR: readonly Action[] = [
     keys: ["Shift+L"],
     spots: ["toolbar"],
     applies: always,
-    run: (context) =>
-      openLoadTester(context, { url: `${location.origin}/v1`, model: "", name: "Balancer", endpoint: null }),
+    run: (context) => openLoadTester(context, null),
   },
   {
     id: "help",

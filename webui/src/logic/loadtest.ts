@@ -15,6 +15,14 @@ export function loadTestAddress(loadTester: string, target: LoadTarget, editor: 
   return `${loadTester.replace(/\/+$/, "")}/#/new?${asked}`;
 }
 
+/** Where clients reach the balancer, seen from the page at `origin`: with administration on a port of its own, elsewhere. */
+export function clientsAddress(origin: string, settings: readonly { name: string; value: string }[]): string {
+  const value = (name: string) => settings.find((each) => each.name === name)?.value ?? "";
+  const url = new URL(origin);
+  if (value("LB_ADMIN_PORT")) url.port = value("LB_PORT");
+  return `${url.origin}/v1`;
+}
+
 /** What a sweep proposes for an endpoint; the operator accepts it or not. */
 export interface Suggestion {
   endpoint: number;
