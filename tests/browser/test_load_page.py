@@ -88,7 +88,7 @@ def expect_done(page: Page, state: str = "done") -> Locator:
 
 
 def test_from_a_card_to_its_result(page: Page, stage: Stage) -> None:
-    stage.behave(0, ttft_seconds=0.03, tpot_seconds=0.005)
+    stage.behave(0, ttft_seconds=0.15, tpot_seconds=0.005)
     fill(page, name="Direct", url=stage.base_url(0), load__concurrency="3", stop__requests="60", max_tokens="8")
     page.get_by_role("button", name="Models").click()
     page.locator(".model-choices").get_by_role("button", name=MODEL).click()

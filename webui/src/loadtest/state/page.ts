@@ -1,46 +1,24 @@
-// The page without its views: session, cards, runs. Views read its store and call what is here.
+// The page without its views: session, views, runs. Views read its store and call what is here.
 
 import { ApiProblem } from "../../api/http";
-import type { Toast } from "../../design/Toasts";
 import type { Theme } from "../../design/theme";
 import type { LoadTesterClient } from "../api";
-import { type CardForm, cardOf, changesOf, formOf, type Problems, placeOf } from "../logic/card";
-import { type EditorLink, readNewCard } from "../logic/links";
-import type {
-  About,
-  Card,
-  Definition,
-  HeldKey,
-  Imported,
-  Models,
-  Preset,
-  Profile,
-  PromptSetView,
-  RunList,
-  RunResult,
-  SessionView,
-  Tick,
-  Trial,
-} from "../types";
+import { type CardForm, cardOf, changesOf, type Problems, placeOf } from "../logic/card";
+import { readNewCard } from "../logic/links";
+import type { About, Card, Definition, Imported, Preset, RunList, RunResult, SessionView, Tick } from "../types";
+import { CardsOfPage } from "./cards";
 import { remember, remembered } from "./kept";
-import { createPageStore, type Dialog, type View } from "./store";
+import type { View } from "./store";
+import { wordsOf } from "./told";
 import { after, Watcher } from "./watching";
 
-const TOAST_MILLISECONDS = 7000;
 const LOOK_MILLISECONDS = 5000;
 
-export class LoadTestPage {
-  readonly client: LoadTesterClient;
-  readonly store;
+export class LoadTestPage extends CardsOfPage {
   private readonly watcher: Watcher;
-  private toasts = 0;
-  private uids = 0;
-  /** Keys on their way to the server: whoever needs them waits. */
-  private holding: Promise<unknown> = Promise.resolve();
 
   constructor(client: LoadTesterClient, theme: Theme) {
-    this.client = client;
-    this.store = createPageStore(theme);
+    super(client, theme);
     this.watcher = new Watcher({
       client,
       onEvent: (event) => {
@@ -170,142 +148,6 @@ export class LoadTestPage {
     this.followView();
   }
 
-  /** The card the editor asked for: in place of one nobody touched, else beside the others. */
-  private takeNewCard(url: string, model: string, name: string, link: EditorLink | null): void {
-    const card = this.defaultCard();
-    const { cards, links } = this.store.getState();
-    const same = cards.find((each) => each.url === url && each.name === name);
-    const untouched = cards.length === 1 && sameCard(cards[0], this.form(card));
-    const made = same ?? this.form({ ...card, url, model, name });
-    this.store.setState({
-      cards: untouched ? [made] : same ? cards : [...cards, made],
-      links: link ? { ...links, [url]: link } : links,
-    });
-    this.announce(`Card for ${name || url}`);
-  }
-
-  // -- cards --------------------------------------------------------------------------------------------------------
-
-  private defaultCard(): Card {
-    const { library } = this.store.getState();
-    if (!library) throw new Error("nothing is loaded yet");
-    return library.about.card;
-  }
-
-  private form(card: Card, keyId = ""): CardForm {
-    this.uids += 1;
-    return formOf(card, `c${this.uids}`, keyId);
-  }
-
-  change(uid: string, changes: Partial<CardForm>): void {
-    this.store.setState(({ cards, problems }) => ({
-      cards: cards.map((each) => (each.uid === uid ? { ...each, ...changes } : each)),
-      problems: without(problems, uid),
-      problem: "",
-    }));
-  }
-
-  add(): void {
-    const { cards } = this.store.getState();
-    const last = cards.at(-1);
-    // The same target, usually: the next card differs in little.
-    const made = this.form({ ...this.defaultCard(), ...(last ? { url: last.url, model: last.model } : {}) });
-    this.setCards([...cards, { ...made, keyId: last?.keyId ?? "" }]);
-  }
-
-  duplicate(uid: string): void {
-    const { cards } = this.store.getState();
-    const place = cards.findIndex((each) => each.uid === uid);
-    const given = cards[place];
-    if (!given) return;
-    this.uids += 1;
-    const name = given.name ? `${given.name} copy` : "";
-    this.setCards(cards.toSpliced(place + 1, 0, { ...given, uid: `c${this.uids}`, name }));
-  }
-
-  remove(uid: string): void {
-    const { cards, paired } = this.store.getState();
-    const left = cards.filter((each) => each.uid !== uid);
-    this.setCards(left.length ? left : [this.form(this.defaultCard())]);
-    this.toast("plain", "Card removed", {
-      label: "Undo",
-      run: () => this.store.setState({ cards, paired }),
-    });
-  }
-
-  private setCards(cards: readonly CardForm[]): void {
-    this.store.setState(({ paired }) => ({ cards, paired: paired && cards.length === 2 }));
-  }
-
-  /** Cards of a preset or a profile, aimed at what the first card is aimed at. */
-  load(cards: readonly Card[], paired: boolean, { keepTargets }: { keepTargets: boolean }): void {
-    const before = this.store.getState();
-    const first = before.cards[0];
-    const made = cards.map((card, place) => {
-      const given = before.cards[place] ?? first;
-      return keepTargets && given
-        ? this.form({ ...card, url: given.url, model: given.model }, given.keyId)
-        : this.form(card);
-    });
-    this.store.setState({ cards: made, paired, order: "together", problems: new Map(), problem: "" });
-    this.toast("plain", count(made.length), {
-      label: "Undo",
-      run: () => this.store.setState({ cards: before.cards, paired: before.paired, order: before.order }),
-    });
-  }
-
-  // -- asking targets -------------------------------------------------------------------------------------------------
-
-  /** Asks about one card; problems of fields stand at the fields. Null where it could not be asked. */
-  private async ask<T>(path: string, uid: string): Promise<T | null> {
-    await this.holding;
-    const form = this.store.getState().cards.find((each) => each.uid === uid);
-    if (!form) return null;
-    const { card, problems } = cardOf(form);
-    if (this.tell(form.uid, problems)) return null;
-    try {
-      return await this.client.post<T>(path, { card, key_id: form.keyId });
-    } catch (error) {
-      this.refused(error, [form]);
-      return null;
-    }
-  }
-
-  models(uid: string): Promise<Models | null> {
-    return this.ask("/models", uid);
-  }
-
-  try(uid: string): Promise<Trial | null> {
-    return this.ask("/try", uid);
-  }
-
-  /** The key is held by the server from then on, and nowhere here. Raises ApiProblem. */
-  async holdKey(uid: string, key: string): Promise<void> {
-    const form = this.store.getState().cards.find((each) => each.uid === uid);
-    const label = form?.name || form?.model || "";
-    const sent = this.client.post<HeldKey>("/keys", { key, label });
-    this.holding = sent.catch(() => undefined);
-    const held = await sent;
-    this.store.setState(({ keys }) => ({ keys: [...keys, held] }));
-    this.change(uid, { keyId: held.id });
-  }
-
-  async forgetKey(id: string): Promise<void> {
-    await this.client.send({ method: "DELETE", path: `/keys/${encodeURIComponent(id)}` });
-    this.store.setState(({ keys, cards }) => ({
-      keys: keys.filter((each) => each.id !== id),
-      cards: cards.map((each) => (each.keyId === id ? { ...each, keyId: "" } : each)),
-    }));
-  }
-
-  async uploadPrompts(uid: string, file: File): Promise<void> {
-    const path = `/prompt-sets?name=${encodeURIComponent(file.name)}`;
-    const { value } = await this.client.send<PromptSetView>({ method: "POST", path, file });
-    await this.lookAtLibrary();
-    this.change(uid, { set: value.id });
-    this.announce(`${value.lines} prompts in ${value.name}`);
-  }
-
   // -- runs -----------------------------------------------------------------------------------------------------------
 
   /** Start all cards, or one. */
@@ -431,55 +273,6 @@ export class LoadTestPage {
     void this.look();
   }
 
-  // -- library --------------------------------------------------------------------------------------------------------
-
-  async saveProfile(name: string): Promise<string> {
-    const { cards, paired } = this.store.getState();
-    const read = cards.map(cardOf);
-    const bad = cards.filter((form, place) => this.tell(form.uid, read[place]?.problems ?? {}));
-    if (bad.length) return "Some cards have problems: see there.";
-    const body = { cards: read.map(({ card }) => card), paired, notes: "" };
-    try {
-      await this.client.send({ method: "PUT", path: `/profiles/${encodeURIComponent(name.trim())}`, body });
-    } catch (error) {
-      const field = error instanceof ApiProblem ? error.fields[0]?.field : undefined;
-      if (field && placeOf(field)) {
-        this.refused(error, cards);
-        return "Some cards have problems: see there.";
-      }
-      return wordsOf(error);
-    }
-    await this.lookAtLibrary();
-    this.toast("good", `Profile saved: ${name.trim()}`);
-    return "";
-  }
-
-  async deleteProfile(name: string): Promise<void> {
-    if (!(await this.confirm("Delete this profile?", `${name} is gone for good.`, "Delete"))) return;
-    await this.act(() => this.client.send({ method: "DELETE", path: `/profiles/${encodeURIComponent(name)}` }));
-    await this.lookAtLibrary();
-  }
-
-  private async lookAtLibrary(): Promise<void> {
-    await this.act(async () => {
-      const [{ keys }, { profiles }, sets] = await Promise.all([
-        this.client.get<{ keys: HeldKey[] }>("/keys"),
-        this.client.get<{ profiles: Profile[] }>("/profiles"),
-        this.client.get<{ prompt_sets: PromptSetView[] }>("/prompt-sets"),
-      ]);
-      const held = new Set(keys.map((each) => each.id));
-      this.store.setState(({ cards }) => ({
-        keys,
-        profiles,
-        promptSets: sets.prompt_sets,
-        // The server has been started again meanwhile: it holds none of the keys any more.
-        cards: cards.some((each) => each.keyId && !held.has(each.keyId))
-          ? cards.map((each) => (held.has(each.keyId) ? each : { ...each, keyId: "" }))
-          : cards,
-      }));
-    });
-  }
-
   /** A stage or a step is over: its figures are part of the result, not of what comes each second. */
   private async lookAtRun(): Promise<void> {
     const id = this.store.getState().run?.result.id;
@@ -498,75 +291,6 @@ export class LoadTestPage {
       if (error instanceof ApiProblem && error.unreachable) this.store.setState({ unreachable: error.message });
     }
   }
-
-  // -- words ----------------------------------------------------------------------------------------------------------
-
-  /** Whether there were any problems. */
-  private tell(uid: string, problems: Problems): boolean {
-    const any = Object.keys(problems).length > 0;
-    this.store.setState((state) => {
-      const others = without(state.problems, uid);
-      return { problems: any ? new Map(others).set(uid, problems) : others };
-    });
-    return any;
-  }
-
-  private refused(error: unknown, forms: readonly CardForm[]): void {
-    const found = error instanceof ApiProblem ? error.fields[0] : undefined;
-    const at = found && placeOf(found.field);
-    const form = at ? forms[at[0]] : undefined;
-    if (found && at && form !== undefined) {
-      this.tell(form.uid, { [at[1]]: found.message });
-      this.pointOut();
-    } else if (!(error instanceof ApiProblem && error.status === 401)) {
-      this.store.setState({ problem: wordsOf(error) });
-      this.announce(wordsOf(error));
-    }
-  }
-
-  /** The first field with a problem gets the focus. */
-  private pointOut(): void {
-    requestAnimationFrame(() => document.querySelector<HTMLElement>("[aria-invalid='true']")?.focus());
-  }
-
-  private async act(work: () => Promise<unknown>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      if (error instanceof ApiProblem && error.status === 401) return;
-      this.toast("bad", wordsOf(error));
-    }
-  }
-
-  confirm(title: string, words: string, does: string): Promise<boolean> {
-    return new Promise((resolve) => {
-      const decide = (yes: boolean) => {
-        this.open(null);
-        resolve(yes);
-      };
-      this.open({ kind: "ask", title, words, does, decide });
-    });
-  }
-
-  open(dialog: Dialog | null): void {
-    this.store.setState({ dialog });
-  }
-
-  toast(tone: Toast["tone"], text: string, action?: Toast["action"]): void {
-    this.toasts += 1;
-    const id = this.toasts;
-    const toast: Toast = { id, tone, text, ...(action ? { action } : {}) };
-    this.store.setState(({ toasts }) => ({ toasts: [...toasts, toast].slice(-3), announcement: text }));
-    setTimeout(() => this.dismiss(id), TOAST_MILLISECONDS);
-  }
-
-  dismiss(id: number): void {
-    this.store.setState(({ toasts }) => ({ toasts: toasts.filter((each) => each.id !== id) }));
-  }
-
-  announce(announcement: string): void {
-    this.store.setState({ announcement });
-  }
 }
 
 export function hashOf(view: View): string {
@@ -577,21 +301,4 @@ export function hashOf(view: View): string {
 
 function segments(tick: Tick): number {
   return tick.cards.reduce((sum, each) => sum + each.segments, 0);
-}
-
-function wordsOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-function without(problems: ReadonlyMap<string, Problems>, uid: string): ReadonlyMap<string, Problems> {
-  if (!problems.has(uid)) return problems;
-  return new Map([...problems].filter(([each]) => each !== uid));
-}
-
-function sameCard(one: CardForm | undefined, two: CardForm): boolean {
-  return JSON.stringify({ ...one, uid: "" }) === JSON.stringify({ ...two, uid: "" });
-}
-
-function count(cards: number): string {
-  return cards === 1 ? "One card in place of those before" : `${cards} cards in place of those before`;
 }
