@@ -1,4 +1,4 @@
-"""Takes the pictures of the README from the running demo, light and dark, into `docs/images`.
+"""Takes the pictures of editor and load tester from the running demo, light and dark, into `docs/images`.
 
 python -m scripts.screenshots [--directory DIRECTORY] [--seconds SECONDS]
 
@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from scripts.demo import ADMIN_TOKEN, BACKENDS
+from scripts.demo import ADMIN_TOKEN, BACKENDS, CLIENTS
 from tests.browser.chromium import FLAGS, MISSING, find_chromium
+from tests.browser.tester import Tester
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = {"width": 1440, "height": 900}
@@ -30,6 +32,7 @@ THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 START_SECONDS = 30.0
 # The page has had its first numbers, and the dots on the wires their places.
 SETTLE_SECONDS = 4.0
+LOAD_TEST_SECONDS = 20
 NODES = '[data-testid^="rf__node-"]'
 
 
@@ -48,6 +51,8 @@ def main() -> int:
         for theme in THEMES:
             target = options.directory / f"editor-{theme}.png"
             _picture(browser, url, theme, target)
+            print(target)
+        for target in _load_tester_pictures(browser, url, options.directory):
             print(target)
         browser.close()
     return 0
@@ -98,6 +103,37 @@ def _picture(browser: Browser, url: str, theme: Literal["light", "dark"], target
     time.sleep(SETTLE_SECONDS)
     page.screenshot(path=target)
     context.close()
+
+
+def _load_tester_pictures(browser: Browser, url: str, directory: Path) -> Iterator[Path]:
+    """One test through the page; its cards and its result in both themes."""
+    with tempfile.TemporaryDirectory() as kept, Tester(Path(kept)) as tester:
+        context = browser.new_context(base_url=tester.url, viewport=SIZE, device_scale_factor=2, color_scheme="light")
+        page = context.new_page()
+        page.goto("/")
+        _run_load_test(page, url)
+        for theme in THEMES:
+            page.emulate_media(color_scheme=theme)
+            target = directory / f"load-tester-{theme}.png"
+            time.sleep(1)
+            page.screenshot(path=target)
+            yield target
+        context.close()
+
+
+def _run_load_test(page: Page, url: str) -> None:
+    """What the balancer costs: the same requests to a backend and through the balancer."""
+    state = httpx.get(f"{url}/admin/api/state", headers={"x-admin-token": ADMIN_TOKEN}, trust_env=False).json()
+    page.get_by_role("button", name="Cost of the balancer").click()
+    targets = (state["endpoints"][0]["base_url"], f"{url}/v1")
+    for card, target in zip(page.get_by_test_id("card").all(), targets, strict=True):
+        card.locator('[data-field="url"]').fill(target)
+        card.locator('[data-field="stop.seconds"]').fill(str(LOAD_TEST_SECONDS))
+    card.locator('[data-field="key"]').fill(f"demo-{CLIENTS[0][0]}")
+    page.get_by_label("Name of the test").fill("What the balancer costs")
+    page.get_by_test_id("start").click()
+    page.get_by_test_id("card-result").first.wait_for(timeout=1000 * (LOAD_TEST_SECONDS + START_SECONDS))
+    page.get_by_role("button", name="Dismiss").first.wait_for(state="detached")
 
 
 if __name__ == "__main__":

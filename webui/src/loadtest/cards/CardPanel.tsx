@@ -157,6 +157,12 @@ export function Ends({ edit }: { edit: Editing }) {
           <CheckField edit={edit} name="stream" label="Stream" />
         </div>
       </div>
+      {isEndless(edit.form) && <p className="small muted">Without an end of its own it runs until it is stopped.</p>}
     </div>
   );
+}
+
+function isEndless(form: CardForm): boolean {
+  if (form.loadKind === "stages" || form.loadKind === "sweep") return false;
+  return ![form.stopSeconds, form.stopRequests, form.stopErrors, form.stopTokens].some((each) => Number(each) > 0);
 }

@@ -32,15 +32,15 @@ export function CardResult({ outcome, place, running }: { outcome: Outcome; plac
       {(outcome.segments.length > 0 || outcome.sweep) && <Steps outcome={outcome} />}
       {!running && summary && (
         <>
-          <Latencies summary={summary} />
-          <Figures summary={summary} outcome={outcome} />
-          <Endpoints parts={summary.endpoints} />
           {summary.errors.length > 0 && (
             <section className="result-part">
               <h3>{count(summary.failed, "failure")}</h3>
               <Errors errors={summary.errors} />
             </section>
           )}
+          {summary.ok > 0 && <Latencies summary={summary} />}
+          <Figures summary={summary} outcome={outcome} />
+          <Endpoints parts={summary.endpoints} />
         </>
       )}
       <Limits headers={outcome.limit_headers} />

@@ -58,7 +58,6 @@ export function Latencies({ summary }: { summary: Summary }) {
         </table>
       </Scroll>
       {unfirm && <p className="small muted">≈ in grey: a p99 of fewer than 100 samples is a guess.</p>}
-      {rows.length === 0 && <p className="muted">Nothing was answered.</p>}
     </section>
   );
 }

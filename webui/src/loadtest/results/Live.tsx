@@ -12,7 +12,7 @@ import { Errors } from "./Errors";
 const PHASES: Record<Phase, string> = {
   waiting: "waits for its turn",
   warmup: "warms up, not measured yet",
-  running: "is measured",
+  running: "being measured",
   draining: "sends no more, waits for the last answers",
   done: "is over",
 };

@@ -33,7 +33,7 @@ export function Run() {
         </p>
       )}
       {running && <Live run={run} />}
-      {run.result.comparison && <PairedResult result={run.result} />}
+      {run.result.comparison && !running && <PairedResult result={run.result} />}
       <Charts run={run} running={running} />
       {run.result.cards.map((outcome, place) =>
         // While it runs its figures are those above; what is over already is told.
