@@ -189,8 +189,8 @@ describe("what has to be asked before", () => {
   test("whatever leaves no receiver", () => {
     const off = endpoint(2, { connected: false });
     expect(ask(connect([1], false), one, off)).toBe("Disconnect the last endpoint?");
-    expect(ask(connect([1, 2], false), one, two)).toBe("Disconnect the last endpoint?");
-    expect(ask(change(1, { enabled: false }), one, off)).toBe("Disconnect the last endpoint?");
+    expect(ask(connect([1, 2], false), one, two)).toBe("Disconnect all endpoints that receive traffic?");
+    expect(ask(change(1, { enabled: false }), one, off)).toBe("Disable the last endpoint?");
     expect(ask({ kind: "delete", ids: [1] }, one, off)).toBe("Delete gpu-1?");
     expect(ask(connect([1], false), one, two)).toBe(null);
     expect(ask(connect([2], false), off)).toBe(null);

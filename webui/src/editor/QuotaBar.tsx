@@ -229,9 +229,11 @@ function Ranks({ structure, serving }: { structure: Structure; serving: Endpoint
                 if (dragged !== null && dragged !== each.id) submit(before(dragged, each.id));
               }}
             >
-              <span className="rank-number">{place + 1}</span>
+              <span className="rank-number" title="Rank: those of the same share the load">
+                {each.priority_order}
+              </span>
               <span className="truncate">{each.name}</span>
-              <span className="small muted">
+              <span className="small muted rank-load">
                 {live?.inflight ?? 0} / {each.max_concurrent || "∞"}
               </span>
               <Button

@@ -225,10 +225,11 @@ function questionOfDelete(
 function questionOfChange(updates: Update[], structure: Structure): Question | null {
   const act: Act = { kind: "change", updates };
   if (leavesNobody(act, structure)) {
+    const verb = updates.some(({ fields }) => fields.connected === false) ? "Disconnect" : "Disable";
     return {
-      title: "Disconnect the last endpoint?",
+      title: `${verb} ${updates.length > 1 ? "all endpoints that receive traffic" : "the last endpoint"}?`,
       text: "No endpoint receives traffic then: clients get 503.",
-      confirm: "Disconnect",
+      confirm: verb,
       danger: true,
     };
   }
