@@ -65,7 +65,7 @@ def test_all_are_selected_disabled_and_let_go(stage: Stage, open_editor: OpenEdi
     desk.press("Control+a")
     expect(desk.page.locator(".react-flow__node.selected")).to_have_count(2)
     desk.press("e")
-    desk.dialog.get_by_role("button", name="Disconnect").click()
+    desk.dialog.get_by_role("button", name="Disable").click()
     for identifier in (one, other):
         expect(desk.node(identifier)).to_contain_text("disabled")
     desk.expect_saved()

@@ -1,7 +1,7 @@
 // What a test of a connection found, in words: a headline, what was said, and what to try.
 
 import type { ConnectionTest } from "../api/types";
-import { count, duration } from "./format";
+import { begunLarge, count, duration } from "./format";
 
 export interface Finding {
   tone: "good" | "warn" | "bad";
@@ -22,7 +22,7 @@ export function findingOf(test: ConnectionTest, baseUrl: string, hasKey: boolean
     const advice = "It answers, but serves no model yet. Load one, or name its models in the settings.";
     return { tone: "warn", headline: `Reachable · ${time}`, advice };
   }
-  const headline = `${sentence(test.reason)}${test.status === null ? "" : ` · ${time}`}`;
+  const headline = `${begunLarge(test.reason)}${test.status === null ? "" : ` · ${time}`}`;
   const tone = test.verdict === "no_models_route" ? "warn" : "bad";
   return { tone, headline, advice: adviceFor(test, baseUrl, hasKey) };
 }
@@ -56,8 +56,4 @@ function unreachableAdvice(baseUrl: string): string {
 export function modelsInWords(models: readonly string[]): string {
   if (models.length <= SHOWN_MODELS) return models.join(", ");
   return `${models.slice(0, SHOWN_MODELS).join(", ")} and ${models.length - SHOWN_MODELS} more`;
-}
-
-function sentence(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }

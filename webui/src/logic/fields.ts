@@ -153,9 +153,3 @@ function partOf(field: string, path: string): string {
   if (!part) return "";
   return /^\d+$/.test(part) ? `entry ${Number(part) + 1} ` : `${part}: `;
 }
-
-/** As a sentence: begun large, ended with a stop. */
-export function sentence(text: string): string {
-  const begun = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
-}

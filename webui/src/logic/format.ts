@@ -78,3 +78,13 @@ export function hostOf(url: string): string {
     return url;
   }
 }
+
+/** As a sentence: begun large, ended with a stop; nothing stays nothing. */
+export function sentence(text: string): string {
+  const begun = begunLarge(text.trim());
+  return !begun || /[.!?]$/.test(begun) ? begun : `${begun}.`;
+}
+
+export function begunLarge(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

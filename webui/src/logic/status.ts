@@ -1,7 +1,7 @@
 // How an endpoint is, as one badge: an icon, a word, a tone, and the reason in a sentence. Never colour alone.
 
 import type { EndpointNumbers } from "../api/types";
-import { count, countdown } from "./format";
+import { count, countdown, sentence } from "./format";
 import type { EndpointConfig } from "./structure";
 
 export type Tone = "good" | "warn" | "bad" | "busy" | "idle";
@@ -64,13 +64,6 @@ function ineligible(numbers: EndpointNumbers): Status {
 
 function healthWords(numbers: EndpointNumbers): string {
   return numbers.health.reason ? sentence(`last probe: ${numbers.health.reason}`) : "";
-}
-
-function sentence(text: string): string {
-  const trimmed = text.trim();
-  if (!trimmed) return "";
-  const begun = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
-  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
 function status(tone: Tone, icon: IconName, word: string, explanation: string, seconds: number | null = null): Status {

@@ -6,7 +6,7 @@ import { Button, Dialog, Field, Icon } from "../design/parts";
 import { Consequence } from "../editor/Consequence";
 import type { Act } from "../logic/acts";
 import { NotAnExport } from "../logic/export";
-import { count, hostOf } from "../logic/format";
+import { begunLarge, count, hostOf } from "../logic/format";
 import { actsOf, type Import, planned, problemsOf } from "../logic/importing";
 import { modeOf } from "../logic/modes";
 import type { Structure } from "../logic/structure";
@@ -107,8 +107,7 @@ function saying({ plan }: Import): string {
     plan.create.length ? `Add ${plan.create.length}` : "",
     plan.change.length ? `change ${plan.change.length}` : "",
   ];
-  const text = parts.filter(Boolean).join(", ");
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  return begunLarge(parts.filter(Boolean).join(", "));
 }
 
 function Source(props: { text: string; problem: string; onText: (text: string) => void }) {

@@ -9,16 +9,8 @@ import type { Update } from "../logic/acts";
 import { named } from "../logic/acts";
 import { labelOf, valueInWords } from "../logic/clash";
 import { changedMeanwhile, draftKey, rebased, typed } from "../logic/drafts";
-import {
-  commonValue,
-  type FieldName,
-  problemOfField,
-  readField,
-  sameForAll,
-  sameValue,
-  sentence,
-  textOf,
-} from "../logic/fields";
+import { commonValue, type FieldName, problemOfField, readField, sameForAll, sameValue, textOf } from "../logic/fields";
+import { sentence } from "../logic/format";
 import type { EndpointConfig } from "../logic/structure";
 import { useEditor, useFlow } from "../state/context";
 import { setDraft } from "../state/drafts";

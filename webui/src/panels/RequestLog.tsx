@@ -12,6 +12,8 @@ import { RequestTable } from "./RequestTable";
 import { useLoaded } from "./useLoaded";
 
 const SHORTEST_MILLISECONDS = 1000;
+/** Clients may ask for names without end. */
+const MOST_MODELS = 200;
 const NO_REQUESTS: RequestView[] = [];
 
 export function RequestLog() {
@@ -104,7 +106,7 @@ function useHeld(latest: RequestView[], from: string, held: boolean): [RequestVi
 function useModels(requests: readonly RequestView[], chosen: string): string[] {
   const { endpoints } = useStructure();
   const seen = useRef(new Set<string>());
-  for (const each of requests) if (each.model) seen.current.add(each.model);
+  for (const { model } of requests) if (model && seen.current.size < MOST_MODELS) seen.current.add(model);
   const named = endpoints.flatMap((each) => [...each.models, ...Object.keys(each.model_aliases)]);
   return [...new Set([...seen.current, ...named, ...(chosen ? [chosen] : [])])].sort();
 }

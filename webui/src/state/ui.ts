@@ -4,6 +4,7 @@ import { createStore } from "zustand/vanilla";
 import type { Toast } from "../design/Toasts";
 import type { Theme } from "../design/theme";
 import type { Act, Question } from "../logic/acts";
+import { endpointIdOf } from "../logic/graph";
 import type { Place } from "../logic/layout";
 import type { Suggestion } from "../logic/loadtest";
 
@@ -96,9 +97,5 @@ export function createUiStore(theme: Theme) {
 
 /** Ids of the endpoints in a selection, whether by node or by wire; each once. */
 export function selectedEndpoints(selection: ReadonlySet<string>): number[] {
-  const ids = [...selection].flatMap((each) => {
-    const match = /^(?:endpoint|wire)-(\d+)$/.exec(each);
-    return match ? [Number(match[1])] : [];
-  });
-  return [...new Set(ids)];
+  return [...new Set([...selection].flatMap((each) => endpointIdOf(each) ?? []))];
 }
