@@ -1,6 +1,6 @@
-"""Takes the pictures of editor and load tester from the running demo, light and dark, into `docs/images`.
+"""Takes the pictures of the editor, from the running demo, and of the load tester, into `docs/images`; light and dark.
 
-python -m scripts.screenshots [--directory DIRECTORY] [--seconds SECONDS]
+python -m scripts.screenshots [--directory DIRECTORY] [--seconds SECONDS] [--only editor|load-tester]
 
 Needs a Chromium, and the editor built.
 """
@@ -8,6 +8,7 @@ Needs a Chromium, and the editor built.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import socket
 import subprocess
@@ -15,15 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from scripts.demo import ADMIN_TOKEN, BACKENDS, CLIENTS
+from scripts.demo import ADMIN_TOKEN, BACKENDS
 from tests.browser.chromium import FLAGS, MISSING, find_chromium
+from tests.browser.stage import Stage
 from tests.browser.tester import Tester
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,20 +41,16 @@ def main() -> int:
     """Take them; returns the exit code."""
     options = _arguments()
     options.directory.mkdir(parents=True, exist_ok=True)
-    with _demo() as url, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         path = find_chromium(playwright)
         if path is None:
             sys.stderr.write(f"{MISSING}\n")
             return 1
-        print(f"the demo runs at {url}; it has {options.seconds:g} s to fill its numbers")
-        time.sleep(options.seconds)
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        for theme in THEMES:
-            target = options.directory / f"editor-{theme}.png"
-            _picture(browser, url, theme, target)
-            print(target)
-        for target in _load_tester_pictures(browser, url, options.directory):
-            print(target)
+        if options.only != "load-tester":
+            _tell(_editor_pictures(browser, options.seconds, options.directory))
+        if options.only != "editor":
+            _tell(_load_tester_pictures(browser, options.directory))
         browser.close()
     return 0
 
@@ -62,10 +59,26 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--seconds", type=float, default=60, help="how long the demo runs before the first picture")
+    parser.add_argument("--only", choices=("editor", "load-tester"))
     return parser.parse_args()
 
 
-@contextmanager
+def _tell(pictures: Iterator[Path]) -> None:
+    for picture in pictures:
+        print(picture)
+
+
+def _editor_pictures(browser: Browser, seconds: float, directory: Path) -> Iterator[Path]:
+    with _demo() as url:
+        print(f"the demo runs at {url}; it has {seconds:g} s to fill its numbers")
+        time.sleep(seconds)
+        for theme in THEMES:
+            target = directory / f"editor-{theme}.png"
+            _picture(browser, url, theme, target)
+            yield target
+
+
+@contextlib.contextmanager
 def _demo() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -105,13 +118,18 @@ def _picture(browser: Browser, url: str, theme: Literal["light", "dark"], target
     context.close()
 
 
-def _load_tester_pictures(browser: Browser, url: str, directory: Path) -> Iterator[Path]:
-    """One test through the page; its cards and its result in both themes."""
-    with tempfile.TemporaryDirectory() as kept, Tester(Path(kept)) as tester:
+def _load_tester_pictures(browser: Browser, directory: Path) -> Iterator[Path]:
+    """The result of one test through the page, in both themes: a backend directly and through the balancer."""
+    with contextlib.ExitStack() as stack:
+        places = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        stage = stack.enter_context(Stage(places[0], 1))
+        tester = stack.enter_context(Tester(places[1]))
+        stage.add("gpu-1", 0, connected=True)
+        stage.behave(0, ttft_seconds=0.18, tpot_seconds=0.012)
         context = browser.new_context(base_url=tester.url, viewport=SIZE, device_scale_factor=2, color_scheme="light")
         page = context.new_page()
         page.goto("/")
-        _run_load_test(page, url)
+        _run_load_test(page, (stage.base_url(0), f"{stage.url}/v1"))
         for theme in THEMES:
             page.emulate_media(color_scheme=theme)
             target = directory / f"load-tester-{theme}.png"
@@ -121,15 +139,12 @@ def _load_tester_pictures(browser: Browser, url: str, directory: Path) -> Iterat
         context.close()
 
 
-def _run_load_test(page: Page, url: str) -> None:
-    """What the balancer costs: the same requests to a backend and through the balancer."""
-    state = httpx.get(f"{url}/admin/api/state", headers={"x-admin-token": ADMIN_TOKEN}, trust_env=False).json()
+def _run_load_test(page: Page, targets: tuple[str, str]) -> None:
+    """What the balancer costs: the same requests both ways."""
     page.get_by_role("button", name="Cost of the balancer").click()
-    targets = (state["endpoints"][0]["base_url"], f"{url}/v1")
     for card, target in zip(page.get_by_test_id("card").all(), targets, strict=True):
         card.locator('[data-field="url"]').fill(target)
         card.locator('[data-field="stop.seconds"]').fill(str(LOAD_TEST_SECONDS))
-    card.locator('[data-field="key"]').fill(f"demo-{CLIENTS[0][0]}")
     page.get_by_label("Name of the test").fill("What the balancer costs")
     page.get_by_test_id("start").click()
     page.get_by_test_id("card-result").first.wait_for(timeout=1000 * (LOAD_TEST_SECONDS + START_SECONDS))

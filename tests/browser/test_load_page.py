@@ -109,6 +109,8 @@ def test_from_a_card_to_its_result(page: Page, stage: Stage) -> None:
     expect(result.locator('[data-badge="few_samples"]')).to_contain_text("60 answers")
     expect(result.locator('[data-badge="token_source"]')).to_be_visible()
     assert stage.received(0) >= 61
+    page.get_by_role("heading", name="Requests").click()
+    expect(page.get_by_test_id("requests").get_by_role("row")).to_have_count(61)
 
 
 def test_a_reload_comes_back_to_the_running_test_and_it_can_be_changed_and_stopped(

@@ -11,7 +11,7 @@ const SHOWN: readonly { id: string; icon: IconName; title?: string; hidden?: tru
   { id: "cut", icon: "drain", title: "Drain", hidden: true },
   { id: "abort", icon: "cut", hidden: true },
   { id: "requests-here", icon: "list", title: "Requests", hidden: true },
-  { id: "load-test", icon: "chart", title: "Load test" },
+  { id: "load-test", icon: "chart", bare: true },
   { id: "duplicate", icon: "copy", bare: true },
   { id: "delete", icon: "trash", title: "Delete" },
 ];

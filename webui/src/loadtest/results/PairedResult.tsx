@@ -66,6 +66,12 @@ export function PairedResult({ result }: { result: RunResult }) {
           </table>
         </Scroll>
       )}
+      {(second.summary?.endpoints.length ?? 0) > 1 && (
+        <p className="note warn">
+          {what} was served by {count(second.summary?.endpoints.length ?? 0, "endpoint")}: part of the difference is
+          theirs. For the balancer's own, leave only the endpoint connected that {base} goes to.
+        </p>
+      )}
       <p className="small muted">
         {count(comparison.pairs, "pair")} of the same request both ways
         {comparison.unpaired > 0 && `; ${comparison.unpaired} without a partner left out`}. Differences are taken pair

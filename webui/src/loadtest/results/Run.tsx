@@ -4,7 +4,7 @@ import { useEffect, useState } from "react";
 import { Menu, MenuItem } from "../../design/Menu";
 import { Button, Icon, type IconName } from "../../design/parts";
 import { usePage, usePageState } from "../context";
-import { elapsed, STATES, testName } from "../logic/words";
+import { elapsed, STATES, testName, titleOf } from "../logic/words";
 import type { Watched } from "../state/watching";
 import type { RunState } from "../types";
 import { CardResult } from "./CardResult";
@@ -12,6 +12,7 @@ import { Charts } from "./Charts";
 import { Definitions } from "./Definitions";
 import { Live } from "./Live";
 import { PairedResult } from "./PairedResult";
+import { Requests } from "./Requests";
 import "./results.css";
 
 export function Run() {
@@ -40,6 +41,13 @@ export function Run() {
         running && !outcome.segments.length && !outcome.problem ? null : (
           <CardResult key={place} outcome={outcome} place={place} running={running} />
         ),
+      )}
+      {!running && (
+        <Requests
+          key={`requests of ${run.result.id}`}
+          id={run.result.id}
+          titles={run.result.cards.map(({ card }, place) => titleOf(card, place))}
+        />
       )}
       <Notes key={run.result.id} run={run} />
       <Definitions />

@@ -1,0 +1,89 @@
+// The latest requests one by one; asked for when somebody unfolds them.
+
+import { useState } from "react";
+import { Icon } from "../../design/parts";
+import { usePage } from "../context";
+import { milliseconds } from "../logic/words";
+import { Scroll } from "./Scroll";
+
+interface Kept {
+  columns: string[];
+  rows: (string | number | boolean | null)[][];
+  total: number;
+}
+
+const SHOWN = 100;
+
+export function Requests({ id, titles }: { id: string; titles: readonly string[] }) {
+  const page = usePage();
+  const [kept, setKept] = useState<Kept | null>(null);
+  const [problem, setProblem] = useState("");
+  const load = () => {
+    page.client
+      .get<Kept>(`/runs/${encodeURIComponent(id)}/requests?limit=${SHOWN}`)
+      .then(setKept)
+      .catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error)));
+  };
+  return (
+    <details className="card requests" onToggle={({ currentTarget }) => currentTarget.open && load()}>
+      <summary>
+        <h2>Requests</h2>
+        <span className="small muted">
+          {kept ? `the latest ${kept.rows.length} of ${kept.total.toLocaleString("en")} that were kept` : "one by one"}
+        </span>
+      </summary>
+      {problem && <p className="note warn">{problem}</p>}
+      {kept && <RequestTable kept={kept} titles={titles} />}
+    </details>
+  );
+}
+
+function RequestTable({ kept, titles }: { kept: Kept; titles: readonly string[] }) {
+  const rows = kept.rows.map((row) => Object.fromEntries(kept.columns.map((name, place) => [name, row[place]])));
+  const number = (value: unknown) => (typeof value === "number" ? value : null);
+  return (
+    <Scroll label="Requests">
+      <table className="table" data-testid="requests">
+        <thead>
+          <tr>
+            <th className="number">Sent at</th>
+            {titles.length > 1 && <th>Card</th>}
+            <th>Ended</th>
+            <th>Endpoint</th>
+            <th className="number">TTFT</th>
+            <th className="number">E2E</th>
+            <th className="number">TPOT</th>
+            <th className="number">Tokens in</th>
+            <th className="number">Tokens out</th>
+            <th className="number">Attempts</th>
+            <th>What it said</th>
+          </tr>
+        </thead>
+        <tbody>
+          {rows.reverse().map((row) => (
+            <tr key={`${row.card} ${row.number} ${row.request_id}`}>
+              <td className="number">{number(row.sent_seconds)?.toFixed(3)} s</td>
+              {titles.length > 1 && <td>{titles[number(row.card) ?? 0]}</td>}
+              <td>
+                <span className={`row tone-${row.ok ? "good" : "bad"}`}>
+                  <Icon name={row.ok ? "check" : "cross"} />
+                  {row.ok ? row.status : row.class}
+                </span>
+              </td>
+              <td>{row.endpoint || "–"}</td>
+              <td className="number">{milliseconds(number(row.ttft_ms))}</td>
+              <td className="number">{milliseconds(number(row.e2e_ms))}</td>
+              <td className="number">{milliseconds(number(row.tpot_ms))}</td>
+              <td className="number">{row.input_tokens ?? "–"}</td>
+              <td className="number">{row.output_tokens ?? "–"}</td>
+              <td className="number">{row.attempts}</td>
+              <td className="request-detail small mono truncate" title={String(row.detail ?? "")}>
+                {row.detail}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </Scroll>
+  );
+}
