@@ -16,7 +16,7 @@ from pytest_playwright.pytest_playwright import CreateContextCallback
 
 from balancer.web.bundle import read_bundle
 from tests.browser.conftest import OpenEditor
-from tests.browser.stage import MODEL, Stage
+from tests.browser.stage import MODEL, Stage, eventually
 from tests.browser.tester import Tester
 from tests.browser.watched import Watched
 
@@ -109,7 +109,7 @@ def test_from_a_card_to_its_result(page: Page, stage: Stage) -> None:
     expect(result.locator('[data-badge="few_samples"]')).to_contain_text("60 answers")
     expect(result.locator('[data-badge="token_source"]')).to_be_visible()
     assert stage.received(0) >= 61
-    page.get_by_role("heading", name="Requests").click()
+    page.get_by_text("one by one").click()
     expect(page.get_by_test_id("requests").get_by_role("row")).to_have_count(61)
 
 
@@ -239,7 +239,7 @@ def test_a_sweep_of_an_endpoint_is_handed_to_the_editor_which_asks(
     suggestion.get_by_role("button", name="Use").click()
     expect(suggestion).to_have_count(0)
     expect(editor.locator('[data-field="max_concurrent"]')).to_have_value(found[1])
-    assert stage.endpoint("gpu-1")["max_concurrent"] == int(found[1])
+    eventually(lambda: stage.endpoint("gpu-1")["max_concurrent"] == int(found[1]), "the suggestion to be saved")
 
 
 def _run_once(page: Page, url: str, name: str) -> None:
@@ -332,6 +332,24 @@ def test_all_of_it_by_keyboard(page: Page, stage: Stage) -> None:
     expect(page.get_by_test_id("history")).to_be_visible()
     page.keyboard.press("r")
     expect(page.get_by_test_id("card-result")).to_be_visible()
+
+
+def test_a_load_tester_that_is_started_again_asks_for_nothing_but_keys(
+    watched: Watched, stage: Stage, tester: Tester
+) -> None:
+    watched.allow("status of 40[14]|ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY|ERR_SOCKET|Failed to load")
+    page = watched.page
+    fill(page, name="Kept", url=stage.base_url(0), key="sk-for-a-while-123", stop__requests="3", max_tokens="3")
+    field(page, "name").focus()
+    expect(page.get_by_role("button", name="Forget")).to_be_visible()
+    tester.restart()
+    page.keyboard.press("Escape")
+    page.get_by_test_id("start").click()
+    expect(page.get_by_role("region", name="Notices")).to_contain_text("was started again")
+    expect(field(page, "key")).to_have_value("")
+    expect(field(page, "name")).to_have_value("Kept")
+    start(page)
+    expect_done(page)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -35,22 +35,37 @@ class Tester:
         self.url = ""
 
     def __enter__(self) -> Self:
-        with (self._directory / "log").open("ab") as log:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "load_tester"], cwd=self._directory, env=self._environ, stdout=log, stderr=log
             )
         eventually(self._listens, "start of the load tester")
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        self._process.terminate()
+    def stop(self) -> None:
+        """End it as its operator would; its history stays."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.terminate()
         try:
-            self._process.wait(DEADLINE_SECONDS)
+            process.wait(DEADLINE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
             raise
+
+    def restart(self) -> None:
+        """End it and start it again, at the same address."""
+        self.stop()
+        self._environ["LT_PORT"] = self.url.rpartition(":")[2]
+        self.start()
 
     def runs(self) -> Any:
         """What its API lists; only of one without a token."""

@@ -38,6 +38,11 @@ export function editorAddress(link: EditorLink, suggestion?: number): string {
   return `${link.editor}#/endpoint/${link.endpoint}${query}`;
 }
 
+/** The editor of a balancer that is a target, unless somebody put it elsewhere. */
+export function editorOf(url: string): string {
+  return `${new URL(url).origin}/admin`;
+}
+
 /** An address of the web, so that nothing else stands behind a link. */
 function web(text: string | null): string | null {
   try {

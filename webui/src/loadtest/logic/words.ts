@@ -20,7 +20,9 @@ export function figure(value: number | null | undefined, unit: string): string {
 export function amount(value: number | null | undefined): string {
   return value != null && Number.isInteger(value) && Math.abs(value) < 100_000
     ? value.toLocaleString("en")
-    : compact(value);
+    : value && Math.abs(value) < 0.1
+      ? value.toFixed(2)
+      : compact(value);
 }
 
 function trimmed(value: number): string {

@@ -40,7 +40,7 @@ export function CardResult({ outcome, place, running }: { outcome: Outcome; plac
           )}
           {summary.ok > 0 && <Latencies summary={summary} />}
           <Figures summary={summary} outcome={outcome} />
-          <Endpoints parts={summary.endpoints} />
+          <Endpoints parts={summary.endpoints} url={card.url} />
         </>
       )}
       <Limits headers={outcome.limit_headers} />

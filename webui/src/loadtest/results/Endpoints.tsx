@@ -1,15 +1,23 @@
 // Who served what, by the routing headers of the balancer; and the way to its editor.
 
 import { compact, percent } from "../../logic/format";
+import { usePageState } from "../context";
+import { editorOf } from "../logic/links";
 import { milliseconds } from "../logic/words";
 import type { EndpointPart } from "../types";
 import { Scroll } from "./Scroll";
 
-export function Endpoints({ parts }: { parts: readonly EndpointPart[] }) {
+export function Endpoints({ parts, url }: { parts: readonly EndpointPart[]; url: string }) {
+  const link = usePageState((state) => state.links[url]);
   if (!parts.length || (parts.length === 1 && !parts[0]?.endpoint)) return null;
   return (
     <section className="result-part">
-      <h3>Who served it</h3>
+      <div className="row">
+        <h3>Who served it</h3>
+        <a className="small" href={link?.editor ?? editorOf(url)} target="_blank" rel="noopener">
+          Editor of this balancer
+        </a>
+      </div>
       <Scroll label="By endpoint">
         <table className="table" data-testid="endpoints">
           <thead>

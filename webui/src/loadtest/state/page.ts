@@ -16,6 +16,7 @@ const LOOK_MILLISECONDS = 5000;
 
 export class LoadTestPage extends CardsOfPage {
   private readonly watcher: Watcher;
+  private renewing = false;
 
   constructor(client: LoadTesterClient, theme: Theme) {
     super(client, theme);
@@ -34,10 +35,7 @@ export class LoadTestPage extends CardsOfPage {
         this.show({ kind: "history" });
       },
     });
-    client.onSignedOut = () => {
-      this.watcher.stop();
-      this.store.setState({ phase: "signedOut" });
-    };
+    client.onSignedOut = () => this.signedOut();
   }
 
   // -- session ------------------------------------------------------------------------------------------------------
@@ -82,12 +80,37 @@ export class LoadTestPage extends CardsOfPage {
     this.followView();
   }
 
+  /** A server that was started again gives a new session where no token is needed; else somebody logs in. */
+  private signedOut(): void {
+    this.watcher.stop();
+    this.store.setState(({ run }) => ({ run: run && { ...run, lost: true } }));
+    if (this.renewing || !this.store.getState().library) this.store.setState({ phase: "signedOut" });
+    else void this.renew();
+  }
+
+  private async renew(): Promise<void> {
+    this.renewing = true;
+    try {
+      await this.signedIn(await this.client.get<SessionView>("/session"));
+      this.toast("plain", "The load tester was started again. Keys it held are to be entered anew.");
+    } catch (error) {
+      if (error instanceof ApiProblem && error.unreachable) this.store.setState({ unreachable: error.message });
+    } finally {
+      this.renewing = false;
+    }
+  }
+
   /** The cards as they were left, or one to begin with. */
   private takeUp(card: Card): void {
     const kept = remembered();
     this.store.setState(
       kept
-        ? { cards: kept.cards, order: kept.order, paired: kept.paired, links: kept.links ?? {} }
+        ? {
+            cards: kept.cards.map((each) => ({ ...this.form(card), ...each })),
+            order: kept.order,
+            paired: kept.paired,
+            links: kept.links ?? {},
+          }
         : { cards: [this.form(card)] },
     );
     this.uids = Math.max(0, ...this.store.getState().cards.map((each) => Number(each.uid.slice(1)) || 0));
