@@ -42,6 +42,15 @@ audit: $(VENV)/.installed-dev  ## known weaknesses in what is installed
 demo: $(VENV)/.installed webui  ## a balancer with four fake backends and a light load
 	$(BIN)/python scripts/demo.py
 
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.installed-dev  ## FUZZ_SECONDS for each target, guided by coverage where atheris is installed; then many more examples
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest --timeout 0 tests/fuzz tests/faults/test_differential.py
+
+SOAK_SECONDS ?= 600
+soak: $(VENV)/.installed-dev  ## a thousand streams for SOAK_SECONDS: nothing mixed up, nothing leaked, memory flat
+	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_SECONDS)
+
 bench: $(VENV)/.installed-dev  ## CPU per request, stream and event, beside other proxies (about eight minutes)
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.proxy

@@ -103,6 +103,10 @@ class Program:
         """Proportional share of memory of the process and its descendants."""
         return sum(_pss(pid) for pid in _tree(self._process.pid))
 
+    def descriptors(self) -> int:
+        """Open descriptors of the process itself."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
     def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
