@@ -1,6 +1,7 @@
 // Test connection: whether it answers, takes the key, which models it lists, how fast; with what is typed and not saved.
 
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
+import { useStore } from "zustand";
 import { ApiProblem } from "../api/client";
 import type { ConnectionTest } from "../api/types";
 import { Button, Icon } from "../design/parts";
@@ -15,23 +16,32 @@ export interface TestResult {
   models: readonly string[];
 }
 
-/** `typedKey`: a key that was typed and not saved. */
+/** `typedKey`: a key that was typed and not saved. What was found goes when address or key are another. */
 export function useConnectionTest(endpoint: EndpointConfig, typedKey: string | null) {
   const editor = useEditor();
   const [busy, setBusy] = useState(false);
   const [result, setResult] = useState<TestResult | null>(null);
+  const draft = useStore(editor.drafts, ({ drafts }) => drafts.get(draftKey([endpoint.id], "base_url")));
+  const url = draft?.text.trim();
+  const address = url ?? endpoint.base_url;
+  const shown = useRef(address);
+  useEffect(() => {
+    shown.current = address;
+    setResult(null);
+  }, [address]);
+  useEffect(() => {
+    // Null once it is saved: it is the same key.
+    if (typedKey !== null) setResult(null);
+  }, [typedKey]);
   const run = async () => {
-    const url = editor.drafts
-      .getState()
-      .drafts.get(draftKey([endpoint.id], "base_url"))
-      ?.text.trim();
     const unsaved = { ...(url ? { base_url: url } : {}), ...(typedKey ? { api_key: typedKey } : {}) };
     setBusy(true);
     try {
       const found = Object.keys(unsaved).length
         ? await editor.client.post<ConnectionTest>("/test", { id: endpoint.id, ...unsaved })
         : await editor.client.post<ConnectionTest>(`/endpoints/${endpoint.id}/test`);
-      const finding = findingOf(found, url ?? endpoint.base_url, endpoint.has_api_key || typedKey !== null);
+      if (shown.current !== address) return;
+      const finding = findingOf(found, address, endpoint.has_api_key || typedKey !== null);
       setResult({ finding, models: found.models });
       editor.announce(finding.headline);
     } catch (error) {
@@ -40,7 +50,7 @@ export function useConnectionTest(endpoint: EndpointConfig, typedKey: string | n
       setBusy(false);
     }
   };
-  return { busy, result, run, forget: () => setResult(null) };
+  return { busy, result, run };
 }
 
 /** The test itself was not carried out. */

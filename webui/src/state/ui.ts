@@ -70,8 +70,6 @@ export interface UiState {
   announcement: string;
 }
 
-export type UiStore = ReturnType<typeof createUiStore>;
-
 export function createUiStore(theme: Theme) {
   return createStore<UiState>(() => ({
     view: "canvas",
