@@ -74,6 +74,7 @@ class TestValues:
             ("LB_PORT", "0", "port", 0),
             ("LB_PORT", " 65535 ", "port", 65535),
             ("LB_HOST", "::1", "host", "::1"),
+            ("LB_LOAD_TESTER_URL", "https://lt.example/", "load_tester_url", "https://lt.example"),
             ("LB_HOST", "lb.example.org", "host", "lb.example.org"),
             ("LB_ADMIN_TOKEN", "s3cret!", "admin_token", "s3cret!"),
             ("LB_CLIENT_TOKENS", " a-1 ,, b-2,a-1,", "client_tokens", ("a-1", "b-2")),
@@ -115,6 +116,10 @@ class TestValues:
         ("name", "texts"),
         [
             ("LB_PORT", ["65536", "-1", "80.0", "eighty", "8_090", "٨٠", "0x50", "tcp://10.0.0.1:8090"]),
+            (
+                "LB_LOAD_TESTER_URL",
+                ["lt.example", "javascript:alert(1)", "http://u:p@h", "http://h/#/x", "http://h/?a"],
+            ),
             ("LB_HOST", ["127.0.0.1:80", "999.1.1.1", "a b", "http://x", "[::1]", "-x"]),
             ("LB_FAIL_THRESHOLD", ["0", "1.5"]),
             ("LB_COOLDOWN_SECONDS", ["0", "0.9", "nan", "inf", "-5", "1e3", "20s"]),

@@ -11,6 +11,7 @@ import { CardResult } from "./CardResult";
 import { Charts } from "./Charts";
 import { Definitions } from "./Definitions";
 import { Live } from "./Live";
+import { Overview } from "./Overview";
 import { PairedResult } from "./PairedResult";
 import { Requests } from "./Requests";
 import "./results.css";
@@ -35,6 +36,7 @@ export function Run() {
       )}
       {running && <Live run={run} />}
       {run.result.comparison && !running && <PairedResult result={run.result} />}
+      {!running && run.result.cards.length > 1 && <Overview outcomes={run.result.cards} />}
       <Charts run={run} running={running} />
       {run.result.cards.map((outcome, place) =>
         // While it runs its figures are those above; what is over already is told.
