@@ -1,6 +1,7 @@
 // A run as it comes: rows that replace, events that follow each other; ways between the two pages.
 
 import { describe, expect, test } from "vitest";
+import { histogramOf } from "../src/loadtest/logic/histogram";
 import { editorAddress, readNewCard } from "../src/loadtest/logic/links";
 import { column, joined, merged, NO_SERIES } from "../src/loadtest/logic/series";
 import { differenceInWords, elapsed, figure, testName, verdictInWords } from "../src/loadtest/logic/words";
@@ -177,5 +178,19 @@ describe("ways between the pages", () => {
     ];
     expect(clientsAddress("http://lb.example:8090", settings(""))).toBe("http://lb.example:8090/v1");
     expect(clientsAddress("http://lb.example:9000", settings("9000"))).toBe("http://lb.example:8090/v1");
+  });
+});
+
+describe("how figures are spread", () => {
+  test("every value is in one bin, the largest together in the last", () => {
+    const values = [...Array.from({ length: 199 }, (_, place) => place), 1e6];
+    const found = histogramOf(values, 10);
+    expect(found?.bins.reduce((sum, each) => sum + each, 0)).toBe(200);
+    expect([found?.low, found?.high, found?.beyond]).toEqual([0, 197, 2]);
+    expect(found?.bins[0]).toBe(20);
+  });
+
+  test("nothing, or always the same, has no spread", () => {
+    expect([histogramOf([]), histogramOf([5]), histogramOf([5, 5, 5])]).toEqual([null, null, null]);
   });
 });

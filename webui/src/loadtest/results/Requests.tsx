@@ -3,8 +3,9 @@
 import { useState } from "react";
 import { Icon } from "../../design/parts";
 import { usePage } from "../context";
-import { milliseconds } from "../logic/words";
+import { amount, milliseconds } from "../logic/words";
 import { Scroll } from "./Scroll";
+import { Spread } from "./Spread";
 
 interface Kept {
   columns: string[];
@@ -13,6 +14,7 @@ interface Kept {
 }
 
 const SHOWN = 100;
+const SPREAD = 5000;
 
 export function Requests({ id, titles }: { id: string; titles: readonly string[] }) {
   const page = usePage();
@@ -20,7 +22,7 @@ export function Requests({ id, titles }: { id: string; titles: readonly string[]
   const [problem, setProblem] = useState("");
   const load = () => {
     page.client
-      .get<Kept>(`/runs/${encodeURIComponent(id)}/requests?limit=${SHOWN}`)
+      .get<Kept>(`/runs/${encodeURIComponent(id)}/requests?limit=${SPREAD}`)
       .then(setKept)
       .catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error)));
   };
@@ -29,17 +31,42 @@ export function Requests({ id, titles }: { id: string; titles: readonly string[]
       <summary>
         <h2>Requests</h2>
         <span className="small muted">
-          {kept ? `the latest ${kept.rows.length} of ${kept.total.toLocaleString("en")} that were kept` : "one by one"}
+          {kept
+            ? `the latest ${Math.min(SHOWN, kept.rows.length)} of ${kept.total.toLocaleString("en")} that were kept`
+            : "one by one"}
         </span>
       </summary>
       {problem && <p className="note warn">{problem}</p>}
+      {kept && <Spreads kept={kept} />}
       {kept && <RequestTable kept={kept} titles={titles} />}
     </details>
   );
 }
 
+/** Of those that were answered. */
+function Spreads({ kept }: { kept: Kept }) {
+  const place = (name: string) => kept.columns.indexOf(name);
+  const answered = kept.rows.filter((row) => row[place("ok")] === true);
+  const column = (name: string) =>
+    answered.map((row) => row[place(name)]).filter((value): value is number => typeof value === "number");
+  const speeds = answered.flatMap((row) => {
+    const [tokens, time] = [row[place("output_tokens")], row[place("e2e_ms")]];
+    return typeof tokens === "number" && typeof time === "number" && time > 0 ? [(1000 * tokens) / time] : [];
+  });
+  return (
+    <div className="spreads">
+      <Spread title="TTFT" values={column("ttft_ms")} show={milliseconds} />
+      <Spread title="E2E" values={column("e2e_ms")} show={milliseconds} />
+      <Spread title="Output tokens" values={column("output_tokens")} show={amount} />
+      <Spread title="Tok/s per request" values={speeds} show={amount} />
+    </div>
+  );
+}
+
 function RequestTable({ kept, titles }: { kept: Kept; titles: readonly string[] }) {
-  const rows = kept.rows.map((row) => Object.fromEntries(kept.columns.map((name, place) => [name, row[place]])));
+  const rows = kept.rows
+    .slice(-SHOWN)
+    .map((row) => Object.fromEntries(kept.columns.map((name, place) => [name, row[place]])));
   const number = (value: unknown) => (typeof value === "number" ? value : null);
   return (
     <Scroll label="Requests">
