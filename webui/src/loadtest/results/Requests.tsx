@@ -37,16 +37,19 @@ export function Requests({ id, titles }: { id: string; titles: readonly string[]
         </span>
       </summary>
       {problem && <p className="note warn">{problem}</p>}
-      {kept && <Spreads kept={kept} />}
+      {kept &&
+        titles.map((title, card) => (
+          <Spreads key={`${title} ${card}`} kept={kept} card={card} title={titles.length > 1 ? title : ""} />
+        ))}
       {kept && <RequestTable kept={kept} titles={titles} />}
     </details>
   );
 }
 
-/** Of those that were answered. */
-function Spreads({ kept }: { kept: Kept }) {
+/** Of a card's requests that were answered. */
+function Spreads({ kept, card, title }: { kept: Kept; card: number; title: string }) {
   const place = (name: string) => kept.columns.indexOf(name);
-  const answered = kept.rows.filter((row) => row[place("ok")] === true);
+  const answered = kept.rows.filter((row) => row[place("ok")] === true && row[place("card")] === card);
   const column = (name: string) =>
     answered.map((row) => row[place(name)]).filter((value): value is number => typeof value === "number");
   const speeds = answered.flatMap((row) => {
@@ -55,6 +58,7 @@ function Spreads({ kept }: { kept: Kept }) {
   });
   return (
     <div className="spreads">
+      {title && <h3 className="spreads-title">{title}</h3>}
       <Spread title="TTFT" values={column("ttft_ms")} show={milliseconds} />
       <Spread title="E2E" values={column("e2e_ms")} show={milliseconds} />
       <Spread title="Output tokens" values={column("output_tokens")} show={amount} />
@@ -64,9 +68,8 @@ function Spreads({ kept }: { kept: Kept }) {
 }
 
 function RequestTable({ kept, titles }: { kept: Kept; titles: readonly string[] }) {
-  const rows = kept.rows
-    .slice(-SHOWN)
-    .map((row) => Object.fromEntries(kept.columns.map((name, place) => [name, row[place]])));
+  const rows = kept.rows.map((row) => Object.fromEntries(kept.columns.map((name, place) => [name, row[place]])));
+  const latest = rows.sort((a, b) => Number(b.sent_seconds) - Number(a.sent_seconds)).slice(0, SHOWN);
   const number = (value: unknown) => (typeof value === "number" ? value : null);
   return (
     <Scroll label="Requests">
@@ -87,7 +90,7 @@ function RequestTable({ kept, titles }: { kept: Kept; titles: readonly string[] 
           </tr>
         </thead>
         <tbody>
-          {rows.reverse().map((row) => (
+          {latest.map((row) => (
             <tr key={`${row.card} ${row.number} ${row.request_id}`}>
               <td className="number">{number(row.sent_seconds)?.toFixed(3)} s</td>
               {titles.length > 1 && <td>{titles[number(row.card) ?? 0]}</td>}
