@@ -1,7 +1,7 @@
 // Acts on endpoints themselves: add, look at, try, copy, delete.
 
 import type { ConnectionTest } from "../api/types";
-import { connect, named } from "../logic/acts";
+import { named } from "../logic/acts";
 import { copies, exported, portable } from "../logic/export";
 import { duration } from "../logic/format";
 import { openLoadTester } from "./load-test";
