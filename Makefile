@@ -43,9 +43,10 @@ demo: $(VENV)/.installed webui  ## a balancer with four fake backends and a ligh
 	$(BIN)/python scripts/demo.py
 
 FUZZ_SECONDS ?= 60
-fuzz: $(VENV)/.installed-dev  ## FUZZ_SECONDS for each target, guided by coverage where atheris is installed; then many more examples
+FUZZ_EXAMPLES ?= 2000
+fuzz: $(VENV)/.installed-dev  ## FUZZ_SECONDS for each target, then FUZZ_EXAMPLES of everything
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
-	FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest --timeout 0 tests/fuzz tests/faults/test_differential.py
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --timeout 0 tests/fuzz tests/faults/test_differential.py
 
 SOAK_SECONDS ?= 600
 soak: $(VENV)/.installed-dev  ## a thousand streams for SOAK_SECONDS: nothing mixed up, nothing leaked, memory flat

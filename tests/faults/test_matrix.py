@@ -115,6 +115,7 @@ def check_given(cell: Cell, given: Given) -> None:
     assert given.status == cell.status
     attempts = len(cell.outcomes)
     assert given.headers[b"x-attempts"] == b"%d" % attempts
+    assert b"link" not in given.headers, "an interim answer's"
     assert given.headers[b"x-failover-count"] == b"%d" % (attempts - 1)
     if cell.end.broken:
         check_broken(cell, given)
