@@ -150,6 +150,13 @@ describe("the nearest node in a direction", () => {
 });
 
 describe("graph", () => {
+  test("those that were given no place stand below each other until they are moved", () => {
+    const made = structure([1, 2, 3].map((id) => endpoint(id, { pos_x: 500, pos_y: 200 })));
+    const cards = graphOf(made, []).nodes.filter((each) => each.kind === "endpoint");
+    expect(new Set(cards.map((each) => each.place.x))).toEqual(new Set([500]));
+    expect(cards.map((each) => each.place.y)).toEqual([200, 360, 520]);
+  });
+
   test("an empty balancer is Incoming, open to anyone", () => {
     const { nodes, wires } = graphOf(structure(), []);
     expect(nodes.map((each) => each.id)).toEqual(["client-anyone", "incoming"]);

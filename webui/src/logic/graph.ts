@@ -1,6 +1,6 @@
 // The structure as a graph: which nodes, which wires, where. The ids are those of the whole editor.
 
-import { CLIENT_SIZE, INCOMING_SIZE, type Place, placeOfEnvironmentClient } from "./layout";
+import { CLIENT_SIZE, ENDPOINT_SIZE, GAP, INCOMING_SIZE, type Place, placeOfEnvironmentClient } from "./layout";
 import type { ClientConfig, EndpointConfig, Structure } from "./structure";
 
 export type GraphNode =
@@ -31,15 +31,7 @@ export function graphOf(structure: Structure, draining: readonly number[]): Grap
   const nodes: GraphNode[] = [
     ...clients,
     { id: "incoming", kind: "incoming", place: structure.incoming, movable: true },
-    ...structure.endpoints.map(
-      (endpoint): GraphNode => ({
-        id: nodeOf(endpoint.id),
-        kind: "endpoint",
-        place: { x: endpoint.pos_x, y: endpoint.pos_y },
-        movable: true,
-        endpoint,
-      }),
-    ),
+    ...endpointNodes(structure),
   ];
   const wires: GraphWire[] = clients.map((node) => ({
     id: `from-${node.id}`,
@@ -61,6 +53,18 @@ export function graphOf(structure: Structure, draining: readonly number[]): Grap
     });
   }
   return { nodes, wires };
+}
+
+/** Those that were given no place all have the same one: they are shown below each other, until somebody moves them. */
+function endpointNodes(structure: Structure): GraphNode[] {
+  const taken = new Map<string, number>();
+  return structure.endpoints.map((endpoint) => {
+    const { pos_x: x, pos_y: y } = endpoint;
+    const before = taken.get(`${x} ${y}`) ?? 0;
+    taken.set(`${x} ${y}`, before + 1);
+    const place = { x, y: y + before * (ENDPOINT_SIZE.height + GAP) };
+    return { id: nodeOf(endpoint.id), kind: "endpoint", place, movable: true, endpoint };
+  });
 }
 
 function clientNodes(structure: Structure): GraphNode[] {

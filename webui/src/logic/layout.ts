@@ -14,7 +14,7 @@ export const GRID = 20;
 export const ENDPOINT_SIZE = { width: 260, height: 140 };
 export const INCOMING_SIZE = { width: 180, height: 100 };
 export const CLIENT_SIZE = { width: 180, height: 60 };
-const GAP = 20;
+export const GAP = 20;
 const COLUMN_GAP = 60;
 const WIRE_ROOM = 320;
 
