@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import ssl as tls
+import struct
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -136,6 +138,12 @@ async def stays_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     """A script: takes everything in and never answers."""
     while await reader.read(65536):
         pass
+
+
+def resets(writer: asyncio.StreamWriter) -> None:
+    """Close with a reset instead of an orderly end."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def answer(body: bytes = b"ok", *lines: bytes, status: bytes = b"200 OK") -> bytes:

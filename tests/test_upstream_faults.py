@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-import struct
 from contextlib import suppress
 from dataclasses import replace
 
@@ -23,17 +22,12 @@ from tests.raw_server import (
     chunked,
     eventually,
     read_request,
+    resets,
     says,
     says_and_closes,
     stays_silent,
 )
 from tests.upstream_client import STREAM_HEAD, ask, connections, endpoint, post, read_to_end, whole
-
-
-def resets(writer: asyncio.StreamWriter) -> None:
-    """Close with a reset instead of an orderly end."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 def closed_port() -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.raw_server import Script, chunked, read_request, says_and_closes
+from tests.raw_server import Script, chunked, read_request, resets, says_and_closes
 
 PROMPT_TOKENS, COMPLETION_TOKENS = 3, 2
 USAGE = b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
@@ -152,12 +150,6 @@ def endlessly(make: Callable[[Said], bytes], drip: bytes, seconds: float = 0.0) 
         return script
 
     return making
-
-
-def resets(writer: asyncio.StreamWriter) -> None:
-    """Close with a reset instead of an orderly end."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 def before_reading(end: Callable[[asyncio.StreamWriter], None]) -> Making:

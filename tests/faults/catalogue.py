@@ -18,12 +18,11 @@ from tests.faults.answers import (
     completion,
     dripping,
     endlessly,
-    resets,
     resetting,
     stalling,
     stream,
 )
-from tests.raw_server import chunked
+from tests.raw_server import chunked, resets
 
 
 @dataclass(frozen=True, slots=True)

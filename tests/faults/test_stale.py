@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.answers import Said, completion, resets, stream
-from tests.raw_server import RawServer, Script, read_request
+from tests.faults.answers import Said, completion, stream
+from tests.raw_server import RawServer, Script, read_request, resets
 from tests.running import RunningGateway, wired
 
 Turn = Callable[[asyncio.StreamWriter], None]

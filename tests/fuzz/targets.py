@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from balancer.core.endpoints import Usage
@@ -50,8 +49,7 @@ def stream_meter(data: bytes) -> None:
         ((passed, usage, _, _),) = seen
         assert options or passed == data
         assert usage is None or (usage.prompt_tokens >= 0 and usage.completion_tokens >= 0)
-    with suppress(UnicodeDecodeError):
-        first_event(data)
+    first_event(data)
 
 
 def metered(meter: StreamMeter, data: bytes, step: int) -> tuple[bytes, Usage | None, int, bool]:
