@@ -223,6 +223,25 @@ async def test_descriptors_run_out_and_come_back(tmp_path: Path) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
+async def test_no_descriptor_for_an_endpoint_is_an_error_that_passes(tmp_path: Path) -> None:
+    async with FakeServer() as fake, httpx.AsyncClient(trust_env=False) as client, serving(tmp_path) as served:
+        operator = Operator(client, served)
+        await add(served, fake)
+        await operator.chat()
+        pid = served.process.pid
+        before = descriptors(pid)
+        await fake.stop_listening()  # and with it the kept connection
+        await until(lambda: descriptors(pid) < before, "the kept connection closed")
+        await fake.listen_again()
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, hard))
+        answer = await client.post(f"{served.url}/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        await operator.chat()
+        assert not operator.logged("Traceback")
+
+
 def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
