@@ -3,6 +3,7 @@
 import { useState } from "react";
 import { Icon } from "../../design/parts";
 import { compact } from "../../logic/format";
+import { priorityCheck } from "../logic/priority";
 import { figure, milliseconds, titleOf } from "../logic/words";
 import type { Outcome } from "../types";
 import { Scroll } from "./Scroll";
@@ -37,6 +38,7 @@ export function Overview({ outcomes }: { outcomes: readonly Outcome[] }) {
   }
   const choose = (column: number) =>
     setOrder(order?.column === column && !order.descending ? null : { column, descending: order?.column !== column });
+  const preferred = priorityCheck(outcomes);
   return (
     <section className="card result-part" aria-labelledby="overview-title">
       <h2 id="overview-title">Cards side by side</h2>
@@ -73,6 +75,7 @@ export function Overview({ outcomes }: { outcomes: readonly Outcome[] }) {
           </tbody>
         </table>
       </Scroll>
+      {preferred && <p data-testid="priority-check">{preferred}</p>}
     </section>
   );
 }
