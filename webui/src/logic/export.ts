@@ -1,32 +1,10 @@
 // The configuration as a file, without keys and tokens, and back again.
 
 import type { NewEndpoint } from "./acts";
-import { type EndpointConfig, freeName, type Structure } from "./structure";
+import { type EndpointConfig, freeName, PORTABLE, type Structure } from "./structure";
 
 const FORMAT = "llm-balancer";
 const VERSION = 1;
-/** What describes an endpoint and may leave this machine. */
-const PORTABLE = [
-  "name",
-  "base_url",
-  "timeout",
-  "verify_tls",
-  "enabled",
-  "connected",
-  "token_quota_percent",
-  "priority_order",
-  "max_concurrent",
-  "weight",
-  "models",
-  "model_aliases",
-  "include_usage",
-  "price_per_million_input",
-  "price_per_million_output",
-  "tags",
-  "health_check",
-  "pos_x",
-  "pos_y",
-] as const satisfies readonly (keyof EndpointConfig)[];
 
 export interface Exported {
   format: typeof FORMAT;

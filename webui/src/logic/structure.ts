@@ -53,12 +53,10 @@ export interface Numbers {
   version: string;
 }
 
-const FIELDS = [
-  "id",
+/** What describes an endpoint and may leave this machine. */
+export const PORTABLE = [
   "name",
   "base_url",
-  "api_key_preview",
-  "has_api_key",
   "timeout",
   "verify_tls",
   "enabled",
@@ -74,9 +72,16 @@ const FIELDS = [
   "price_per_million_output",
   "tags",
   "health_check",
-  "discovered",
   "pos_x",
   "pos_y",
+] as const satisfies readonly (keyof EndpointFields)[];
+
+const FIELDS = [
+  "id",
+  "api_key_preview",
+  "has_api_key",
+  "discovered",
+  ...PORTABLE,
 ] as const satisfies readonly (keyof EndpointConfig)[];
 
 export function structureOf(state: State): Structure {
