@@ -113,7 +113,8 @@ def test_by_keyboard_alone_on_the_canvas(stage: Stage, open_editor: OpenEditor) 
     at = one if "cursor" in (desk.node(one).get_attribute("class") or "") else two
     desk.press("w")
     desk.expect_wired(at)
-    expect(news).to_contain_text(" connected")
+    # The server's answer is announced after the wire is drawn; it must not overtake what the arrow says next.
+    expect(news).to_have_text(re.compile(r"^gpu-[12] connected\s*$"))
     desk.press("ArrowDown" if at == one else "ArrowUp")
     other = two if at == one else one
     expect(desk.node(other)).to_have_class(re.compile("cursor"))
