@@ -85,6 +85,7 @@ class Simulation:
         self._failing = frozenset(range(0, endpoints, 10)) if endpoints > 1 else frozenset()
         self._rejoined_at = inf
         self._finished: list[tuple[float, int, int]] = []  # when, endpoint, tokens
+        self._running: dict[Lease, tuple[Request, float]] = {}  # and when it will have ended
         self._before: dict[int, float] = dict.fromkeys(range(endpoints), 0.0)
         self._waits: list[float] = []
         self._lost = self._turned_away = 0
@@ -126,6 +127,7 @@ class Simulation:
             return
         self._arrived += 1
         if self._arrived == self._requests // 3:
+            self._before = self._passed()
             self._down = self._failing
         elif self._arrived == self._requests // 2:
             self._down, self._rejoined_at = frozenset(), self._now
@@ -159,6 +161,7 @@ class Simulation:
         self._busy_seconds += seconds
         self._later(_FIRST_TOKEN_SECONDS, lambda: lease.committed(self._now))
         ends_at = self._now + seconds
+        self._running[lease] = request, ends_at
         if seconds > _PROGRESS_SECONDS:
             self._later(_PROGRESS_SECONDS, lambda: self._progress(request, lease, ends_at))
         self._later(seconds, lambda: self._served(request, lease))
@@ -166,8 +169,7 @@ class Simulation:
     def _progress(self, request: Request, lease: Lease, ends_at: float) -> None:
         if lease.released:
             return
-        done = 1 - (ends_at - self._now) / (ends_at - lease.acquired_at)
-        lease.progressed(request.prompt_tokens + done * request.completion_tokens)
+        lease.progressed(_passed_tokens(request, lease, ends_at, self._now))
         self._later(_PROGRESS_SECONDS, lambda: self._progress(request, lease, ends_at))
 
     def _refused(self, request: Request, lease: Lease) -> None:
@@ -184,8 +186,7 @@ class Simulation:
         lease.release(Outcome.SUCCESS, self._now, usage)
         eid = lease.endpoint.id
         self._finished.append((self._now, eid, usage.total_tokens))
-        if self._arrived < self._requests // 3:
-            self._before[eid] += usage.total_tokens
+        del self._running[lease]
         self._end(request, lost=False)
         self._let_in()
 
@@ -199,6 +200,15 @@ class Simulation:
             self._waiting.popleft()
 
     # -- judging
+
+    def _passed(self) -> dict[int, float]:
+        """Tokens that have passed each endpoint until now, those of running answers included."""
+        passed = dict.fromkeys(self._before, 0.0)
+        for _, eid, tokens in self._finished:
+            passed[eid] += tokens
+        for lease, (request, ends_at) in self._running.items():
+            passed[lease.endpoint.id] += _passed_tokens(request, lease, ends_at, self._now)
+        return passed
 
     def _reconverged(self) -> float | None:
         """Seconds from the return of those that failed until their share is what it was before; None: not seen."""
@@ -220,6 +230,12 @@ class Simulation:
             if total:
                 yield start, sum(tokens for eid, tokens in inside if eid in self._failing) / total
             start += _BIN_SECONDS
+
+
+def _passed_tokens(request: Request, lease: Lease, ends_at: float, now: float) -> float:
+    """What a running answer has moved until `now`."""
+    done = 1 - (ends_at - now) / (ends_at - lease.acquired_at)
+    return request.prompt_tokens + done * request.completion_tokens
 
 
 def _endpoint(number: int, cap: int) -> Endpoint:
