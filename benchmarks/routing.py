@@ -313,10 +313,10 @@ _HEAD = (
 def main() -> int:
     """Simulate and print; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.routing", description=__doc__)
-    parser.add_argument("--endpoints", default="2,4,64", help="sizes of fleets, up to 10000 (default 2,4,64)")
+    parser.add_argument("--endpoints", default="2,4,16,64", help="sizes of fleets, up to 10000 (default 2,4,16,64)")
     parser.add_argument("--strategies", default=",".join(STRATEGIES), help="default: all")
     parser.add_argument("--requests", type=int, default=3000, help="of each run (default 3000)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each, from seed 0 (default 3)")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each, from seed 0 (default 5)")
     arguments = parser.parse_args()
     print(_HEAD)
     for size in map(int, arguments.endpoints.split(",")):
