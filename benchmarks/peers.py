@@ -90,13 +90,13 @@ def _nginx(place: Place) -> Program:
 def _vllm_router(place: Place) -> Program:
     options = ("--policy", "round_robin", "--prometheus-port", str(free_port()), "--log-level", "error")
     address = ("--host", "127.0.0.1", "--port", str(place.port))
-    return place.program(_installed("routers", "vllm-router"), *address, *options, "--worker-urls", *place.urls)
+    return place.program(installed("routers", "vllm-router"), *address, *options, "--worker-urls", *place.urls)
 
 
 def _sglang_router(place: Place) -> Program:
     options = ("--policy", "round_robin", "--prometheus-port", str(free_port()), "--log-level", "error")
     address = ("--host", "127.0.0.1", "--port", str(place.port))
-    command = (_installed("routers", "sglang-router"), "launch")
+    command = (installed("routers", "sglang-router"), "launch")
     return place.program(*command, *address, *options, "--worker-urls", *place.urls)
 
 
@@ -108,7 +108,7 @@ def _litellm(place: Place) -> Program:
     ]
     file = place.folder / f"litellm-{place.port}.yaml"
     file.write_text(json.dumps({"model_list": models}))  # JSON is YAML
-    command = (_installed("litellm", "litellm"), "--config", str(file), "--host", "127.0.0.1")
+    command = (installed("litellm", "litellm"), "--config", str(file), "--host", "127.0.0.1")
     environ = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": place.token}
     return place.program(*command, "--port", str(place.port), environ=environ)
 
@@ -126,33 +126,42 @@ PEERS = (
 )
 
 
-def _installed(environment: str, command: str) -> str:
+def installed(environment: str, command: str) -> str:
+    """The path of a command that `set_up` has installed. Raises StartFailed."""
     path = HOME / environment / "bin" / command
     if not path.exists():
         raise StartFailed(f"{command} is not installed; python -m benchmarks.peers sets it up")
     return str(path)
 
 
+def set_up(environment: str, packages: Sequence[str]) -> None:
+    """Install `packages` into an environment of their own, unless they are there. Raises StartFailed."""
+    folder = HOME / environment
+    done = folder / "installed"
+    wanted = "\n".join(packages)
+    if done.exists() and done.read_text() == wanted:
+        return
+    print(f"setting up {', '.join(packages)}", file=sys.stderr, flush=True)
+    commands = (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", *packages],
+    )
+    try:
+        for command in commands:
+            subprocess.run(command, check=True, timeout=_INSTALL_SECONDS, capture_output=True, text=True)
+        done.write_text(wanted)
+    except (subprocess.SubprocessError, OSError) as error:
+        words = getattr(error, "stderr", "") or str(error)
+        raise StartFailed(f"{', '.join(packages)}: {str(words).strip().splitlines()[-1]}") from None
+
+
 def main() -> int:
     """Set up what is missing; says what could not be. Always 0: the others can be measured."""
     for environment, packages in _PACKAGES.items():
-        folder = HOME / environment
-        done = folder / "installed"
-        wanted = "\n".join(packages)
-        if done.exists() and done.read_text() == wanted:
-            continue
-        print(f"setting up {', '.join(packages)}", flush=True)
-        commands = (
-            [sys.executable, "-m", "venv", "--clear", str(folder)],
-            [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", *packages],
-        )
         try:
-            for command in commands:
-                subprocess.run(command, check=True, timeout=_INSTALL_SECONDS, capture_output=True, text=True)
-            done.write_text(wanted)
-        except (subprocess.SubprocessError, OSError) as error:
-            words = getattr(error, "stderr", "") or str(error)
-            print(f"not set up, and so absent: {str(words).strip().splitlines()[-1]}", flush=True)
+            set_up(environment, packages)
+        except StartFailed as error:
+            print(f"not set up, and so absent: {error}", flush=True)
     return 0
 
 

@@ -82,6 +82,11 @@ class Program:
     ) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """Of the process itself."""
+        return self._process.pid
+
     def stop(self) -> None:
         """Ask it to end, and insist."""
         self._process.terminate()
