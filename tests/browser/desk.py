@@ -6,9 +6,36 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.stage import DEADLINE_SECONDS
 from tests.browser.watched import Watched
 
 Point = tuple[float, float]
+
+# The canvas and every card on it are where they were three frames ago. Cards are hidden until they are measured, then
+# the view is fitted to them; a frame that is not drawn is not waited for.
+_REST = """
+    async (patience) => {
+        const end = performance.now() + patience;
+        const frame = () => new Promise((go) => {
+            requestAnimationFrame(go);
+            setTimeout(go, 100);
+        });
+        const places = () => {
+            const canvas = document.querySelector("[data-canvas]");
+            if (!canvas) return "";
+            const nodes = [...canvas.querySelectorAll(".react-flow__node")];
+            if (!nodes.length || nodes.some((each) => getComputedStyle(each).visibility === "hidden")) return null;
+            return JSON.stringify([canvas, ...nodes].map((each) => each.getBoundingClientRect()));
+        };
+        for (let before = null, same = 0; same < 3; ) {
+            if (performance.now() > end) throw new Error("the canvas does not come to rest");
+            await frame();
+            const now = places();
+            same = now !== null && now === before ? same + 1 : 0;
+            before = now;
+        }
+    }
+"""
 
 
 class Desk:
@@ -18,6 +45,7 @@ class Desk:
         self.editor = editor
         self.page: Page = editor.page
         expect(self.page.locator(".topbar")).to_be_visible()
+        self.rest()
 
     # -- what there is ---------------------------------------------------------------------------------------------
 
@@ -87,11 +115,22 @@ class Desk:
         """The one in the top bar; notices have their own."""
         return self.page.locator(".topbar").get_by_role("button", name="Undo")
 
+    def rest(self) -> None:
+        """Wait until nothing moves on the canvas: what is read of places then, holds when the pointer gets there."""
+        self.page.evaluate(_REST, 1000 * DEADLINE_SECONDS)
+
+    def middle(self, of: Locator) -> Point:
+        """The middle of what is shown, once all is at rest."""
+        self.rest()
+        box = of.bounding_box()
+        assert box is not None
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
     def handle(self, endpoint_id: int | None) -> Point:
         """The middle of an endpoint's handle, or of the one at Incoming's right."""
         node = "incoming" if endpoint_id is None else f"endpoint-{endpoint_id}"
         kind = "source" if endpoint_id is None else "target"
-        return middle(self.page.locator(f'[data-nodeid="{node}"].{kind}.connectable'))
+        return self.middle(self.page.locator(f'[data-nodeid="{node}"].{kind}.connectable'))
 
     def drag(self, start: Point, end: Point, *, drop: bool = True) -> None:
         """Press at one point, go to another in steps as a hand does, and let go."""
@@ -129,6 +168,10 @@ class Desk:
         """Somebody is told so."""
         expect(self.toasts).to_contain_text(text)
 
+    def expect_news(self, text: str | re.Pattern[str]) -> None:
+        """The last thing a screen reader was told."""
+        expect(self.page.get_by_test_id("announcer")).to_have_text(text)
+
     def expect_wired(self, endpoint_id: int) -> None:
         """A wire that is no ghost leads there."""
         expect(self.wire(endpoint_id)).to_have_class(re.compile("react-flow__edge-wire"))
@@ -136,10 +179,3 @@ class Desk:
     def expect_cut(self, endpoint_id: int) -> None:
         """No wire leads there."""
         expect(self.wire(endpoint_id)).to_have_count(0)
-
-
-def middle(of: Locator) -> Point:
-    """The middle of what is shown."""
-    box = of.bounding_box()
-    assert box is not None
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

@@ -170,6 +170,8 @@ def test_a_hidden_tab_lets_go_of_the_stream_and_is_fresh_when_it_is_back(stage: 
     editor = open_editor(stage)
     ended: list[str] = []
     editor.page.on("requestfailed", lambda each: ended.append(each.url))
+    with editor.page.expect_response("**/admin/api/events"):  # there must be a stream to let go of
+        editor.page.reload()
     desk = Desk(editor)
     desk.expect_wired(one)
     hide = """(hidden) => {

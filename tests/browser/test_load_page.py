@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from pytest_playwright.pytest_playwright import CreateContextCallback
 
 from balancer.web.bundle import read_bundle
-from tests.browser.conftest import OpenEditor
+from tests.browser.conftest import PATIENCE_MS, OpenEditor
 from tests.browser.stage import MODEL, Stage, eventually
 from tests.browser.tester import Tester
 from tests.browser.watched import Watched
@@ -41,7 +41,7 @@ def open_page(new_context: CreateContextCallback, screenshots: Path, tester: Tes
             origin = url or tester.url
             viewport = {"width": 1440, "height": 900}
             made = new_context(**{"base_url": origin, "viewport": viewport, **context})
-            made.set_default_timeout(10_000)
+            made.set_default_timeout(PATIENCE_MS)
             watched = Watched(made.new_page(), origin, screenshots)
             checks.callback(lambda: None if watched.page.is_closed() else watched.check())
             watched.page.goto(path)
@@ -179,6 +179,7 @@ def test_bad_input_stands_at_its_field(watched: Watched, stage: Stage) -> None:
     field(page, "load").select_option("poisson")
     fill(page, load__rate="0")
     page.get_by_test_id("start").click()
+    expect(field(page, "load.rate")).to_have_attribute("aria-invalid", "true")
     expect(field(page, "load.rate")).to_be_focused()
     expect(page.get_by_test_id("card")).to_be_visible()
 

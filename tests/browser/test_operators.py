@@ -8,7 +8,7 @@ from collections.abc import Callable
 from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import OpenEditor
-from tests.browser.desk import Desk, middle
+from tests.browser.desk import Desk
 from tests.browser.stage import ADMIN_TOKEN, Stage, eventually
 
 
@@ -51,7 +51,7 @@ def test_disjoint_changes_are_put_together(stage: Stage, open_editor: OpenEditor
 
 def drag_border_against(desk: Desk, stage: Stage, their_percent: int) -> None:
     """Move a border; just before it is let go, another operator sets the same quota."""
-    x, y = middle(desk.page.get_by_role("slider", name="Quota of gpu-1"))
+    x, y = desk.middle(desk.page.get_by_role("slider", name="Quota of gpu-1"))
     desk.drag((x, y), (x + 200, y), drop=False)
     expect(desk.consequence).to_be_visible()
     stage.admin("PATCH", f"/endpoints/{stage.endpoint('gpu-1')['id']}", {"token_quota_percent": their_percent})
@@ -118,9 +118,9 @@ def test_positions_never_conflict_and_outlive_a_reload(stage: Stage, open_editor
     one = stage.add("gpu-1", 0, connected=True, pos_x=820, pos_y=100)
     mine, theirs = Desk(open_editor(stage)), Desk(open_editor(stage))
     before = stage.state()["revision"]
-    grip = middle(theirs.node(one).locator(".endpoint-name"))
+    grip = theirs.middle(theirs.node(one).locator(".endpoint-name"))
     theirs.drag(grip, (grip[0] + 60, grip[1] + 200))
-    grip = middle(mine.node(one).locator(".endpoint-name"))
+    grip = mine.middle(mine.node(one).locator(".endpoint-name"))
     mine.drag(grip, (grip[0] - 40, grip[1] + 120))
     eventually(lambda: stage.endpoint("gpu-1")["pos_y"] not in (100,), "a place")
     mine.page.reload()
@@ -135,7 +135,7 @@ def test_positions_never_conflict_and_outlive_a_reload(stage: Stage, open_editor
 def test_a_move_just_before_the_page_is_left_is_kept(stage: Stage, open_editor: OpenEditor) -> None:
     one = stage.add("gpu-1", 0, connected=True, pos_x=820, pos_y=100)
     desk = Desk(open_editor(stage))
-    grip = middle(desk.node(one).locator(".endpoint-name"))
+    grip = desk.middle(desk.node(one).locator(".endpoint-name"))
     desk.drag(grip, (grip[0], grip[1] + 200))
     desk.page.reload()
     eventually(lambda: stage.endpoint("gpu-1")["pos_y"] > 150, "the place")

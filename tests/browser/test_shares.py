@@ -7,7 +7,7 @@ from typing import Any
 from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import OpenEditor
-from tests.browser.desk import Desk, middle
+from tests.browser.desk import Desk
 from tests.browser.stage import Stage, eventually
 
 
@@ -53,7 +53,7 @@ def test_undo_and_redo_by_key_button_and_toast(stage: Stage, open_editor: OpenEd
     desk.toasts.get_by_role("button", name="Undo").click()
     desk.expect_toast("Undone: gpu-0 connected")
     desk.expect_cut(one)
-    expect(desk.page.get_by_test_id("announcer")).to_have_text("Undone: gpu-0 connected")
+    desk.expect_news("Undone: gpu-0 connected")
 
 
 def test_undo_is_refused_in_words_where_somebody_changed_the_same(stage: Stage, open_editor: OpenEditor) -> None:
@@ -92,7 +92,7 @@ def test_a_border_of_the_quota_bar_by_drag(stage: Stage, open_editor: OpenEditor
     stage.served_by(10)
     desk = Desk(open_editor(stage))
     before = stage.state()["revision"]
-    x, y = middle(border(desk, "gpu-0"))
+    x, y = desk.middle(border(desk, "gpu-0"))
     desk.drag((x, y), (x + 120, y), drop=False)
     expect(desk.consequence).to_contain_text("Expected split")
     expect(desk.wire_label(stage.endpoint("gpu-0")["id"])).to_contain_text("→")
@@ -163,6 +163,7 @@ def test_ranks_are_changed_by_button_key_and_drag(stage: Stage, open_editor: Ope
     desk.select(ids[2])
     desk.press("Alt+ArrowUp")
     expect(chips).to_contain_text(["gpu-1", "gpu-2", "gpu-0"])
+    desk.expect_saved()
     chips.nth(2).drag_to(chips.nth(0))
     expect(chips).to_contain_text(["gpu-0", "gpu-1", "gpu-2"])
     desk.expect_saved()

@@ -70,9 +70,10 @@ def test_a_wire_that_is_dropped_on_the_card_or_begun_at_the_endpoint_counts_too(
     one = stage.add("gpu-1", 0, pos_x=820, pos_y=100)
     two = stage.add("gpu-2", 1, pos_x=820, pos_y=400)
     desk = Desk(open_editor(stage))
+    start = desk.handle(None)
     card = desk.node(one).bounding_box()
     assert card is not None
-    desk.drag(desk.handle(None), (card["x"] + card["width"] - 30, card["y"] + card["height"] - 12))
+    desk.drag(start, (card["x"] + card["width"] - 30, card["y"] + card["height"] - 12))
     desk.expect_wired(one)
     desk.drag(desk.handle(two), desk.handle(None))
     desk.expect_wired(two)
@@ -225,6 +226,7 @@ def test_several_are_cut_as_one_change(stage: Stage, open_editor: OpenEditor) ->
     desk.press("Control+z")
     for identifier in ids:
         desk.expect_wired(identifier)
+    desk.expect_saved()
     assert stage.state()["revision"] == before + 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ _TELL_VIOLATIONS = """
 """
 _RUN_AXE = """
     async (tags) => {
+        // What fades in is hard to read until it is there.
+        const ends = (each) => Number.isFinite(each.effect?.getComputedTiming().endTime);
+        await Promise.allSettled(document.getAnimations().filter(ends).map((each) => each.finished));
         const found = await axe.run(document, { runOnly: { type: "tag", values: tags }, resultTypes: ["violations"] });
         return found.violations.map(({ id, help, nodes }) =>
             `${id}: ${help}: ${nodes.map((node) => `${node.target} (${node.failureSummary})`).join("; ")}`);
@@ -38,6 +42,7 @@ class Watched:
         self._origin = origin
         self._screenshots = screenshots
         self._allowed: list[re.Pattern[str]] = []
+        _burden(page)
         page.add_init_script(_TELL_VIOLATIONS)
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
@@ -49,6 +54,10 @@ class Watched:
         Browsers write a line for each answer that is an error: allow "status of 401" where the login is tested.
         """
         self._allowed.append(re.compile(pattern))
+
+    def expect_complaint(self, text: str) -> None:
+        """Wait until the page has complained of it: what it tells comes on a way of its own."""
+        eventually(lambda: self.page.evaluate("1") and any(text in each for each in self.complaints), text)
 
     def check(self) -> None:
         """Fail on what the page complained of and nobody expected."""
@@ -81,3 +90,18 @@ class Watched:
         target = urlsplit(request.url)
         if target.scheme not in _OWN_SCHEMES and f"{target.scheme}://{target.netloc}" != self._origin:
             self.complaints.append(f"request to another origin: {request.url}")
+
+
+def _burden(page: Page) -> None:
+    """Make the page slow where races are looked for.
+
+    BROWSER_SLOWDOWN is how many times slower it computes, BROWSER_LATENCY_MS how long each answer is on its way.
+    """
+    slowdown, latency = os.environ.get("BROWSER_SLOWDOWN"), os.environ.get("BROWSER_LATENCY_MS")
+    if not slowdown and not latency:
+        return
+    session = page.context.new_cdp_session(page)
+    session.send("Emulation.setCPUThrottlingRate", {"rate": float(slowdown or 1)})
+    session.send("Network.enable")
+    conditions = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1, "latency": float(latency or 0)}
+    session.send("Network.emulateNetworkConditions", conditions)
