@@ -20,5 +20,6 @@ export default defineConfig({
       "/api": process.env.LT_URL ?? "http://127.0.0.1:8088",
     },
   },
-  test: { include: ["tests/**/*.test.ts"], environment: "node" },
+  // Some try thousands of cases: on a busy machine that takes longer than the five seconds of the default.
+  test: { include: ["tests/**/*.test.ts"], environment: "node", testTimeout: 30_000 },
 });

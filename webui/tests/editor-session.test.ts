@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { endpoint } from "./made";
-import { askedOf, change, meet, one, page, settle, toastsOf } from "./met";
+import { askedOf, change, gate, meet, one, page, settle, toastsOf } from "./met";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => {
@@ -67,6 +67,22 @@ describe("layout", () => {
     expect(one(editor)?.pos_x).toBe(99);
     await vi.advanceTimersByTimeAsync(500);
     expect(server.of(1).pos_x).toBe(99);
+    expect(server.layoutWrites).toBe(2);
+  });
+
+  test("a save that is slow does not arrive behind the next one", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    const slow = gate();
+    server.before = ({ path }) => (path === "/layout" ? slow.passed : undefined);
+    editor.move({ "endpoint-1": place });
+    await vi.advanceTimersByTimeAsync(500);
+    server.before = () => {};
+    editor.move({ "endpoint-1": { x: 99, y: 99 } });
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(server.writes).toEqual(["PATCH /layout"]);
+    slow.open();
+    await vi.advanceTimersByTimeAsync(500);
+    expect(server.of(1)).toMatchObject({ pos_x: 99, pos_y: 99 });
     expect(server.layoutWrites).toBe(2);
   });
 
@@ -181,6 +197,21 @@ describe("the session", () => {
     expect(one(editor)?.weight).toBe(3);
     expect(editor.revision).toBe(1);
     editor.live.stop();
+  });
+
+  test("an answer that was overtaken on the way brings back neither what was nor its numbers", async () => {
+    const { server, editor } = await meet(endpoint(1));
+    const slow = gate();
+    server.after = () => slow.passed;
+    const overtaken = editor.refresh();
+    await settle();
+    server.after = () => {};
+    server.change(1, { weight: 6, inflight: 5 });
+    await editor.refresh();
+    slow.open();
+    await overtaken;
+    expect(one(editor)?.weight).toBe(6);
+    expect(editor.numbers.getState().numbers.endpoints.get(1)?.inflight).toBe(5);
   });
 
   test("a hidden page rests and comes back", async () => {

@@ -35,6 +35,15 @@ export async function settle(): Promise<void> {
   await vi.advanceTimersByTimeAsync(0);
 }
 
+/** Holds up whatever waits until it has passed. */
+export function gate(): { passed: Promise<void>; open: () => void } {
+  let open = () => {};
+  const passed = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { passed, open: () => open() };
+}
+
 /** The question that stands. */
 export async function asked<K extends Asked["kind"]>(editor: Editor, kind: K): Promise<Extract<Asked, { kind: K }>> {
   await settle();

@@ -1,6 +1,6 @@
 // Keys for the whole page: from the registry, unless somebody is typing or a dialog is open. And what is pasted.
 
-import { useEffect } from "react";
+import { useLayoutEffect } from "react";
 import { ACTIONS } from "../actions/list";
 import { actionFor } from "../actions/registry";
 import { copies, readExport } from "../logic/export";
@@ -11,7 +11,8 @@ import { contextOf, runAction } from "./acting";
 
 export function useKeys(): void {
   const editor = useEditor();
-  useEffect(() => {
+  // Not useEffect: a page that can be seen takes keys.
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.defaultPrevented || event.isComposing || busy(editor, event.target)) return;
       const action = actionFor(event, ACTIONS);

@@ -9,11 +9,12 @@ export function useNews(): void {
   useEffect(() => {
     let before = new Map<number, Status["tone"]>();
     return editor.numbers.subscribe(({ numbers }) => {
-      const { view } = editor.flow.getState();
-      if (!view) return;
+      // What the server holds, and not what is being saved: the numbers do not know of that yet.
+      const { server } = editor.flow.getState();
+      if (!server) return;
       const now = new Map<number, Status["tone"]>();
       const news: string[] = [];
-      for (const endpoint of view.endpoints) {
+      for (const endpoint of server.endpoints) {
         const status = statusOf(endpoint, numbers.endpoints.get(endpoint.id));
         now.set(endpoint.id, status.tone);
         const was = before.get(endpoint.id);

@@ -1,6 +1,6 @@
 // Keys for the whole page, unless somebody is typing or a dialog is open.
 
-import { useEffect } from "react";
+import { useLayoutEffect } from "react";
 import { nameOf } from "../actions/registry";
 import { usePage } from "./context";
 import { download } from "./results/Run";
@@ -40,7 +40,8 @@ export async function showLast(page: LoadTestPage): Promise<void> {
 
 export function useKeys(): void {
   const page = usePage();
-  useEffect(() => {
+  // Not useEffect: a page that can be seen takes keys.
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.defaultPrevented || event.isComposing || busy(page, event.target)) return;
       const found = KEYS.find((each) => each.key === nameOf(event));

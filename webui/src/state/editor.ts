@@ -52,6 +52,7 @@ export class Editor {
   private past: HistoryEntry[] = [];
   private future: HistoryEntry[] = [];
   private layoutTimer: ReturnType<typeof setTimeout> | undefined;
+  private layoutsUnderWay = 0;
   private toasts = 0;
   private questions = 0;
   private readonly waiting: (() => void)[] = [];
@@ -118,11 +119,14 @@ export class Editor {
   private take(state: State): void {
     // The page was opened while the balancer was gone: who is at it is asked now.
     if (this.client.csrfToken === null) void this.renewSession();
-    const numbers = numbersOf(state);
-    if (this.lost && state.revision < this.revision) this.forget();
-    takeServer(this.flow, structureOf(state), numbers, this.lost);
-    this.lost = false;
-    this.ticker.take(numbers, Date.now());
+    // The numbers of a state that was overtaken on the way are as old as what it holds.
+    if (this.lost || state.revision >= this.revision) {
+      const numbers = numbersOf(state);
+      if (state.revision < this.revision) this.forget();
+      takeServer(this.flow, structureOf(state), numbers, this.lost);
+      this.lost = false;
+      this.ticker.take(numbers, Date.now());
+    }
     for (const go of this.waiting.splice(0)) go();
   }
 
@@ -339,8 +343,16 @@ export class Editor {
 
   private place(places: Places): void {
     setMoves(this.flow, { ...this.flow.getState().moves, ...places });
+    this.saveLayoutSoon(LAYOUT_PAUSE_MILLISECONDS);
+  }
+
+  /** One after the other: a save that is slow must not arrive behind the next one. */
+  private saveLayoutSoon(milliseconds: number): void {
     clearTimeout(this.layoutTimer);
-    this.layoutTimer = setTimeout(() => void this.saveLayout(), LAYOUT_PAUSE_MILLISECONDS);
+    this.layoutTimer = setTimeout(() => {
+      if (this.layoutsUnderWay) this.saveLayoutSoon(LAYOUT_PAUSE_MILLISECONDS);
+      else void this.saveLayout();
+    }, milliseconds);
   }
 
   /** Where they are; without those that are not there. */
@@ -357,6 +369,7 @@ export class Editor {
     clearTimeout(this.layoutTimer);
     const moves = this.flow.getState().moves;
     if (!Object.keys(moves).length) return;
+    this.layoutsUnderWay += 1;
     try {
       await this.client.send({ method: "PATCH", path: "/layout", body: layoutBody(moves), keepalive: true });
       await this.refresh();
@@ -364,13 +377,15 @@ export class Editor {
       setMoves(this.flow, Object.fromEntries(left));
     } catch (error) {
       if (error instanceof ApiProblem && error.unreachable) {
-        this.layoutTimer = setTimeout(() => void this.saveLayout(), 4 * LAYOUT_PAUSE_MILLISECONDS);
+        this.saveLayoutSoon(4 * LAYOUT_PAUSE_MILLISECONDS);
       } else if (error instanceof ApiProblem && error.status === 404 && (await this.forgetGone())) {
         await this.saveLayout();
       } else if (error instanceof ApiProblem && error.status !== 401) {
         setMoves(this.flow, {});
         this.toast({ tone: "bad", text: `The layout was not saved: ${error.message}` });
       }
+    } finally {
+      this.layoutsUnderWay -= 1;
     }
   }
 
