@@ -11,12 +11,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from balancer.store import Database
 from tests.store_parts import Clock, make_database, url_of
 from tests.upstream_fakes import Bench, FakeLoop
 
 _BROWSER = Path(__file__).parent / "browser"
+
+# How long an example takes says how busy the machine is. All else as it is, which in CI is the same examples each time.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

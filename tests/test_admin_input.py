@@ -308,7 +308,7 @@ NAMES = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(body=st.dictionaries(NAMES, JSON_VALUES, max_size=4) | JSON_VALUES)
 async def test_whatever_comes_is_answered_below_500(admin: AdminServer, body: Any) -> None:
     content = json.dumps(body).encode()

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest
@@ -172,7 +172,6 @@ def test_a_sentinel_that_an_operator_gave_a_meaning_keeps_it() -> None:
 MODELS = st.lists(st.sampled_from("abcdef"), max_size=4, unique=True)
 
 
-@settings(deadline=None)
 @given(
     lists=st.lists(st.tuples(MODELS, st.booleans()), min_size=1, max_size=5),
     preferred=MODELS,
@@ -207,7 +206,6 @@ def test_nearest_names() -> None:
     assert nearest("", known) == nearest("gpt", frozenset()) == ()
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300), st.frozensets(st.text(min_size=1, max_size=300), max_size=60))
 def test_nearest_names_of_anything_are_at_most_three_known_ones(name: str, known: frozenset[str]) -> None:
     near = nearest(name, known)

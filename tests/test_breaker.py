@@ -289,4 +289,4 @@ class BreakerWalk(RuleBasedStateMachine):
 
 
 TestBreakerWalk = BreakerWalk.TestCase
-TestBreakerWalk.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestBreakerWalk.settings = settings(max_examples=60, stateful_step_count=40)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.breaker import CLOSED, OPEN, Breaker
@@ -71,7 +71,6 @@ def test_nothing_is_forgotten_while_it_is_open() -> None:
     assert breaker.open_until == 1e6 + 40.0
 
 
-@settings(deadline=None)
 @given(pauses=st.lists(st.sampled_from([0.0, 10.0, MEMORY, MEMORY + 1, 100.0]), min_size=1, max_size=12))
 def test_it_opens_exactly_when_so_many_in_a_row_were_close_enough(pauses: list[float]) -> None:
     breaker, now, in_a_row = remembering(), 0.0, 0

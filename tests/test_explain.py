@@ -75,7 +75,7 @@ class ExplainedWalk(PoolWalk):
 
 
 TestExplainedWalk = ExplainedWalk.TestCase
-TestExplainedWalk.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestExplainedWalk.settings = settings(max_examples=80, stateful_step_count=40)
 
 
 def endpoint(eid: int, **fields: Any) -> Endpoint:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.endpoints import Endpoint, Outcome, RouteRequest
@@ -283,7 +283,6 @@ async def test_a_conversation_kept_elsewhere_stays_there() -> None:
         assert two.stats.total_requests == 0
 
 
-@settings(deadline=None)
 @given(query=st.binary(max_size=60), node=st.sampled_from([b"", b"node=x", b"&node=a&", b"node"]))
 def test_any_query_loses_its_nodes_and_nothing_else(query: bytes, node: bytes) -> None:
     _, rest = take_node(query + node + query)

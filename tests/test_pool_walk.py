@@ -288,4 +288,4 @@ class PoolWalk(RuleBasedStateMachine):
 
 
 TestPoolWalk = PoolWalk.TestCase
-TestPoolWalk.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestPoolWalk.settings = settings(max_examples=100, stateful_step_count=50)

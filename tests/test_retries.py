@@ -44,7 +44,7 @@ def test_fewer_requests_make_the_limit_smaller_but_take_nothing_back() -> None:
     assert budget.try_retry()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(percent=st.floats(0, 100), floor=st.integers(0, 5), steps=st.lists(st.sampled_from("+-r."), max_size=60))
 def test_no_retry_is_let_in_above_the_limit_and_none_is_refused_below(
     percent: float, floor: int, steps: list[str]

@@ -257,9 +257,7 @@ _CHANGES = st.one_of(
 )
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(st.lists(_CHANGES, min_size=1, max_size=3), min_size=2, max_size=8),
     visits=st.lists(st.integers(0, 99), min_size=1, max_size=3),

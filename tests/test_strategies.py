@@ -111,7 +111,7 @@ def test_models_asked_for_once_do_not_all_begin_with_the_same_endpoint() -> None
     assert picks == {0: 10, 1: 10, 2: 10, 3: 10}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(changes=st.lists(st.sets(st.integers(0, 7), min_size=1), min_size=1, max_size=12))
 def test_round_robin_is_exact_while_endpoints_come_and_go(changes: list[set[int]]) -> None:
     pool = EndpointPool(strategy="round_robin")
@@ -156,7 +156,7 @@ def test_priority_overflows_in_order_and_returns_at_once() -> None:
     assert pool.acquire(CHAT, 1.0).endpoint.id == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     caps=st.lists(st.integers(1, 4), min_size=1, max_size=4),
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 30), st.sampled_from(Outcome)), max_size=60),

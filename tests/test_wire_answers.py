@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.endpoints import Usage
@@ -111,7 +111,6 @@ def test_json_rename_of_an_answer_too_big_to_hold() -> None:
     assert meter.usage == Usage(3, 0)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='{}[]",:\\ 1a\n', max_size=40).map(str.encode) | st.binary(max_size=30), st.booleans())
 def test_any_bytes_pass_the_json_meter(body: bytes, rename: bool) -> None:
     for prefix in (b"", b'{"model":"real","usage":{'):
@@ -226,7 +225,6 @@ _DATE_PARTS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=30) | st.lists(_DATE_PARTS, max_size=8).map(lambda parts: " ".join(parts).encode()), st.floats()
 )

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.errors import (
@@ -157,7 +157,6 @@ def test_parse_takes_usual_nesting_and_rewrites_it() -> None:
     assert json.loads(rewrite(body, parse(body, CHAT), model="b"))["model"] == "b"
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_parse_never_raises_anything_else(body: bytes) -> None:
     for operation in (CHAT, RESPONSES):
@@ -233,7 +232,6 @@ def _encoded(pieces: list[str]) -> bytes:
     return "".join(pieces).encode("utf-8", "surrogatepass")
 
 
-@settings(deadline=None)
 @given(_bodies(), _MODELS.filter(bool))
 def test_rewriting_the_model_touches_nothing_else(body: tuple[list[str], list[str]], model: str) -> None:
     keys, pieces = body
@@ -255,7 +253,6 @@ def test_rewriting_the_model_touches_nothing_else(body: tuple[list[str], list[st
     assert after == _encoded(expected)
 
 
-@settings(deadline=None)
 @given(_bodies(), _MODELS)
 def test_a_rewritten_body_means_what_it_meant_but_for_the_rewrite(
     body: tuple[list[str], list[str]], model: str | None
@@ -321,7 +318,6 @@ def test_rewrite_changes_every_value_of_a_repeated_key() -> None:
 # -- JSON text -----------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(_VALUES, st.integers(0, 2**32), st.text(alphabet=' ,]}"[{x', max_size=5))
 def test_value_end_finds_the_end(value: Any, seed: int, behind: str) -> None:
     text = Writer(seed).value(value).encode("utf-8", "surrogatepass")
@@ -329,7 +325,6 @@ def test_value_end_finds_the_end(value: Any, seed: int, behind: str) -> None:
     assert value_end(text + (b"," if scalar else b"") + behind.encode(), 0) == len(text)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='{}[]",:\\ 1a\n', max_size=40).map(str.encode) | st.binary(max_size=30))
 def test_scanning_ends_on_any_bytes(data: bytes) -> None:
     for scan in (lambda: value_end(data, 0), lambda: member_spans(data, "a"), lambda: insert_member(data, "a", b"1")):
@@ -420,7 +415,6 @@ def test_reasons_are_bounded() -> None:
     assert "gpu-20" not in message
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=[])))
 def test_any_message_makes_one_event(message: str) -> None:
     event = error_event(message)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.endpoints import Usage
@@ -66,7 +66,6 @@ def bytewise(stream: bytes) -> list[bytes]:
 # -- any bytes, any cuts -------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(_cut_streams(), _OPTIONS)
 def test_cuts_change_nothing(cut: tuple[bytes, list[bytes]], options: dict[str, Any]) -> None:
     stream, pieces = cut
@@ -75,7 +74,6 @@ def test_cuts_change_nothing(cut: tuple[bytes, list[bytes]], options: dict[str, 
     assert run(StreamMeter(**options), bytewise(stream)) == whole
 
 
-@settings(deadline=None)
 @given(_cut_streams(), _OPTIONS)
 def test_cuts_change_nothing_once_chunks_may_pass_whole(
     cut: tuple[bytes, list[bytes]], options: dict[str, Any]
@@ -111,7 +109,6 @@ def test_every_two_cuts_of_a_stubborn_stream(stream: bytes, opening: bytes, stri
             assert run(StreamMeter(strip_usage=strip), [opening + pieces[1], *pieces[2:]]) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(_FRAGMENTS, max_size=4), st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r"]), _STREAMS, _OPTIONS)
 def test_blocks_before_a_report_in_the_same_chunk(
     fragments: list[bytes], gap: bytes, rest: bytes, options: dict[str, Any]
@@ -132,7 +129,6 @@ def test_a_byte_order_mark_counts_only_where_the_stream_begins(before: list[byte
     assert run(StreamMeter(strip_usage=True), [*before, *later]) == expected
 
 
-@settings(deadline=None)
 @given(_cut_streams())
 def test_without_options_every_chunk_passes_as_it_is(cut: tuple[bytes, list[bytes]]) -> None:
     meter = StreamMeter()
@@ -142,7 +138,6 @@ def test_without_options_every_chunk_passes_as_it_is(cut: tuple[bytes, list[byte
     assert meter.answer_bytes == len(cut[0])
 
 
-@settings(deadline=None)
 @given(_cut_streams())
 def test_pieces_are_what_was_fed(cut: tuple[bytes, list[bytes]]) -> None:
     stream, pieces = cut
@@ -152,7 +147,6 @@ def test_pieces_are_what_was_fed(cut: tuple[bytes, list[bytes]]) -> None:
     assert out + b"".join(piece for _, piece in splitter.finish()) == stream
 
 
-@settings(deadline=None)
 @given(_STREAMS)
 def test_first_event_takes_any_bytes(held: bytes) -> None:
     found = first_event(held)
@@ -178,7 +172,6 @@ def events_of(stream: bytes) -> list[tuple[bytes, bytes]]:
     return events
 
 
-@settings(deadline=None)
 @given(_cut_streams(), _OPTIONS)
 def test_a_comment_at_a_boundary_disturbs_no_event(cut: tuple[bytes, list[bytes]], options: dict[str, Any]) -> None:
     meter, plain = StreamMeter(**options), b""
@@ -193,7 +186,6 @@ def test_a_comment_at_a_boundary_disturbs_no_event(cut: tuple[bytes, list[bytes]
     assert events_of(pinged + tail) == events_of(plain + tail)
 
 
-@settings(deadline=None)
 @given(_STREAMS)
 def test_first_event_is_the_first_dispatched(held: bytes) -> None:
     events = events_of(held)
@@ -227,7 +219,6 @@ def _reported_streams(draw: st.DrawFn) -> tuple[bytes, bytes, Usage]:
     return b"".join([*bare, report, *last]), b"".join(bare + last), Usage(prompt, completion)
 
 
-@settings(deadline=None)
 @given(_reported_streams(), st.data())
 def test_an_injected_report_leaves_no_trace(streams: tuple[bytes, bytes, Usage], data: st.DataObject) -> None:
     with_usage, without, usage = streams

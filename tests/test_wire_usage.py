@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.endpoints import Provenance, Usage
@@ -48,7 +48,6 @@ _NAMES = st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", 
 _NUMBERS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.none())
 
 
-@settings(deadline=None)
 @given(st.dictionaries(_NAMES | st.text(max_size=3), _NUMBERS))
 def test_any_object_gives_sane_counts_or_none(value: dict[str, object]) -> None:
     usage = parse_usage(value)
