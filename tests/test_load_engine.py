@@ -64,16 +64,16 @@ class TestLoads:
         assert "limit of 3 in flight" in badge["text"]
 
     async def test_all_at_once(self) -> None:
-        async with fake(ttft_seconds=0.2) as backend:
+        async with fake(ttft_seconds=1.0) as backend:
             await load(backend, load={"kind": "batch", "batch": 1}, stop={"requests": 30})
             assert backend.stats.max_inflight == 30
 
     async def test_a_ramp_rises_and_its_rise_is_not_measured(self) -> None:
         ramp = {"kind": "ramp", "start": 1, "end": 6, "seconds": 0.5}
         async with fake(ttft_seconds=0.02) as backend:
-            run = await load(backend, load=ramp, stop={"seconds": 1.2})
+            run = await load(backend, load=ramp, stop={"seconds": 2})
         result = outcome(run)
-        assert 0.49 <= result["window"]["begun_seconds"] < 1.1
+        assert 0.49 <= result["window"]["begun_seconds"] < 1.9
         assert result["summary"]["in_flight_peak"] == 6
         assert result["totals"]["sent"] > result["summary"]["sent"]
 

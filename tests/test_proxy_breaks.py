@@ -16,7 +16,7 @@ from tests.fakes import FakeServer, events_of
 from tests.raw_server import RawServer, answer, chunked, dechunked, read_request, says_and_closes
 from tests.running import RunningGateway, chat_body, raw_client, wired
 
-SILENCE_SECONDS = 0.2
+SILENCE_SECONDS = 0.4
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED_HEAD = STREAM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n'
@@ -174,7 +174,7 @@ async def test_a_break_in_an_error_answer_after_a_failed_stream() -> None:
 async def test_times_are_those_of_the_answer_that_was_relayed() -> None:
     async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.0)
         writer.write(answer(b"{}", status=b"500 Oops"))
 
     async with (
@@ -184,8 +184,8 @@ async def test_times_are_those_of_the_answer_that_was_relayed() -> None:
     ):
         assert (await gateway.chat(stream=True)).status_code == 500
         record = gateway.last
-        assert record.first_byte_seconds is not None and record.first_byte_seconds > 0.25
-        assert record.overhead_seconds is not None and record.overhead_seconds < 0.25
+        assert record.first_byte_seconds is not None and record.first_byte_seconds > 0.9
+        assert record.overhead_seconds is not None and record.overhead_seconds < 0.9
 
 
 async def test_an_error_event_of_the_endpoint_itself_passes() -> None:

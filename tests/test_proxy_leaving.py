@@ -19,14 +19,15 @@ from tests.fakes import FakeServer, events_of
 from tests.raw_server import RawServer, stays_silent
 from tests.running import RunningGateway, chat_body, eventually, raw_client, request, wired
 
-WITHIN_SECONDS = 1.0
+# Far less than anything else would end such a request in.
+WITHIN_SECONDS = 5.0
 SILENT = Behaviour(fault="stall_headers")
 ENDLESS = Behaviour(completion_tokens=100_000, tpot_seconds=0.005)
 
 
 @asynccontextmanager
 async def leaves(leaving: asyncio.Task[httpx.Response], gone: Callable[[], object]) -> AsyncIterator[None]:
-    """Let the client leave; `gone` must come true within a second."""
+    """Let the client leave; `gone` must come true soon."""
     yield
     left_at = time.monotonic()
     leaving.cancel()

@@ -179,10 +179,10 @@ async def test_a_connection_is_closed_when_it_was_idle_for_so_long_and_not_befor
             pass
         answer(answering)
 
-    async with RunningApp(app, timeout_keep_alive=0.2) as running, raw_client(running.url) as client:
+    async with RunningApp(app, timeout_keep_alive=0.6) as running, raw_client(running.url) as client:
         for _ in range(2):
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
-            await asyncio.sleep(0.3)  # a request that arrives slowly is no silence
+            await asyncio.sleep(0.8)  # a request that arrives slowly is no silence
             client.send(b"hi")
             assert (await client.answer())[2] == b"x"
         began_at = asyncio.get_running_loop().time()

@@ -22,7 +22,7 @@ from tests.running import RunningGateway, content_of, wired
 
 FAILED, REJECTED, NEUTRAL = Outcome.FAILED, Outcome.REJECTED, Outcome.NEUTRAL
 # Long enough for a busy machine to answer within, short enough to wait for.
-SILENCE_SECONDS = 0.2
+SILENCE_SECONDS = 0.4
 
 
 class Row(NamedTuple):

@@ -21,7 +21,7 @@ from tests.faults.catalogue import FAULTS, End, Fault
 from tests.raw_server import RawServer, dechunked
 from tests.running import RunningGateway, chat_body, eventually, raw_client, wired
 
-SILENCE_SECONDS = 0.15
+SILENCE_SECONDS = 0.3
 GOOD_ANSWER, GOOD_EVENTS = completion("from the good one"), stream("from the ", "good one")
 FAULTY, GOOD, REFUSING = "faulty", "good", "refusing"
 
