@@ -130,14 +130,14 @@ def test_zoom_and_fit_by_key(stage: Stage, open_editor: OpenEditor) -> None:
     desk.canvas.focus()
     width = desk.node(one).evaluate("(node) => node.getBoundingClientRect().width")
     desk.press("+", "+")
-    desk.page.wait_for_function(
+    desk.editor.eventually(
         "([id, before]) => document.getElementById(id).getBoundingClientRect().width > before * 1.2",
-        arg=[f"node-endpoint-{one}", width],
+        [f"node-endpoint-{one}", width],
     )
     desk.press("f")
-    desk.page.wait_for_function(
+    desk.editor.eventually(
         "([id, before]) => Math.abs(document.getElementById(id).getBoundingClientRect().width - before) < 2",
-        arg=[f"node-endpoint-{one}", width],
+        [f"node-endpoint-{one}", width],
     )
 
 

@@ -212,10 +212,11 @@ def test_a_sweep_of_an_endpoint_is_handed_to_the_editor_which_asks(
 ) -> None:
     stage = make_stage(1, LB_LOAD_TESTER_URL=tester.url)
     endpoint = stage.add("gpu-1", 0, models=[MODEL])
-    editor = open_editor(stage, path=f"/admin#/endpoint/{endpoint}").page
+    watched = open_editor(stage, path=f"/admin#/endpoint/{endpoint}")
+    editor = watched.page
     editor.evaluate("window.open = (address) => { window.opened = address; }")
     editor.get_by_test_id("inspector").get_by_role("button", name="Load test").click()
-    editor.wait_for_function("window.opened")
+    watched.eventually("() => window.opened")
     address = editor.evaluate("window.opened")
     assert address.startswith(f"{tester.url}/#/new?")
     asked = parse_qs(address.partition("?")[2])

@@ -79,7 +79,11 @@ class Watched:
         return path
 
     def eventually(self, script: str, argument: Any = None) -> None:
-        """Wait until a function of the page, such as "() => document.title === 'x'", gives something true."""
+        """Wait until a function of the page, such as "() => document.title === 'x'", gives something true.
+
+        Not Playwright's `wait_for_function`: what is not true at its first look, it evaluates again in a way that the
+        page's policy forbids.
+        """
         eventually(lambda: self.page.evaluate(script, argument), script)
 
     def _on_console(self, message: ConsoleMessage) -> None:
