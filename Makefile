@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What is skipped is told with its reason; pictures of what failed stay in build/browser.
-BROWSER_OPTIONS := -rs --output build/browser --screenshot only-on-failure
+BROWSER_OPTIONS := --timeout 120 -rfEs --output build/browser --screenshot only-on-failure
 
-.PHONY: run test test-browser check audit demo bench bench-quick webui clean
+.PHONY: run test test-code test-browser check audit demo bench bench-quick webui clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,11 +23,12 @@ webui: $(VENV)/.installed  ## build the editor, if its sources have changed
 run: $(VENV)/.installed webui  ## start the balancer on 127.0.0.1:8090
 	$(BIN)/python -m balancer serve
 
-test: $(VENV)/.installed-dev webui  ## checks and all tests
+test: test-code test-browser  ## checks and all tests
+
+test-code: $(VENV)/.installed-dev webui  ## checks and the tests that drive no browser
 	scripts/check
 	$(BIN)/python -m pytest
 	$(BIN)/python scripts/webui.py --install-node test
-	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS)
 
 test-browser: $(VENV)/.installed-dev webui  ## only the tests that drive a browser
 	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS)
