@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What is skipped is told with its reason; pictures of what failed stay in build/browser.
 BROWSER_OPTIONS := --timeout 120 -rfEs --output build/browser --screenshot only-on-failure
+# AGAIN=1: a test that failed is run once more, which decides. For machines that may stand still for seconds.
+again = $(if $(AGAIN),|| $(BIN)/python -m pytest $(1) -rfEsp --last-failed --last-failed-no-failures none)
 
 .PHONY: run test test-code test-browser check audit demo bench bench-quick webui clean
 
@@ -27,11 +29,11 @@ test: test-code test-browser  ## checks and all tests
 
 test-code: $(VENV)/.installed-dev webui  ## checks and the tests that drive no browser
 	scripts/check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(call again,)
 	$(BIN)/python scripts/webui.py --install-node test
 
 test-browser: $(VENV)/.installed-dev webui  ## only the tests that drive a browser
-	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS)
+	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS) $(call again,tests/browser --timeout 120)
 
 check: $(VENV)/.installed-dev  ## style, types and layers
 	scripts/check
