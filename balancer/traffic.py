@@ -6,7 +6,7 @@ Plain additions while requests run; formatting happens when somebody looks. Neve
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from statistics import median
@@ -26,6 +26,7 @@ OTHER_MODEL = "other"
 _MOST_TIMED = 2000
 # Outcomes that speak against an endpoint.
 _BLAMED = frozenset({Outcome.FAILED.value, Outcome.REJECTED.value})
+_NO_USAGE = Usage(0, 0)
 
 
 class AttemptRecord(NamedTuple):
@@ -102,14 +103,14 @@ class ModelTimes:
         self.stream_first_byte = Histogram(LEGACY_BUCKETS)
         self.stream_duration = Histogram(LEGACY_BUCKETS)
 
-    def observe(self, record: RequestRecord) -> None:
+    def observe(self, streamed: bool, first_byte_seconds: float | None, total_seconds: float) -> None:
         """Count one good answer."""
-        if not record.streamed:
-            self.latency.observe(record.total_seconds)
+        if not streamed:
+            self.latency.observe(total_seconds)
             return
-        self.stream_duration.observe(record.total_seconds)
-        if record.first_byte_seconds is not None:
-            self.stream_first_byte.observe(record.first_byte_seconds)
+        self.stream_duration.observe(total_seconds)
+        if first_byte_seconds is not None:
+            self.stream_first_byte.observe(first_byte_seconds)
 
 
 class MinuteCounts:
@@ -143,14 +144,15 @@ class Traffic:
         self.first_byte = Histogram(SECONDS_BUCKETS)
         self.duration = Histogram(SECONDS_BUCKETS)
         self.overhead = Histogram(OVERHEAD_BUCKETS)
-        self.requests: Counter[tuple[str, int]] = Counter()  # (operation, status)
+        # A Counter is for what is rare: to add to one costs five times as much.
+        self.requests: dict[tuple[str, int], int] = defaultdict(int)  # (operation, status)
         self.errors: Counter[str] = Counter()  # class of error
-        self.attempts: Counter[tuple[int, str]] = Counter()  # (endpoint id, outcome)
+        self.attempts: dict[tuple[int, str], int] = defaultdict(int)  # (endpoint id, outcome)
         self.last_attempts: dict[tuple[int, str], float] = {}  # the same: Unix time
         self.panics: Counter[int] = Counter()  # endpoint id: attempts let through in need
         self.failovers: Counter[str] = Counter()  # model
         self.times: dict[tuple[str, int], ModelTimes] = {}  # (model, endpoint id)
-        self.tokens: Counter[tuple[int, str, Provenance]] = Counter()  # (endpoint id, kind, provenance)
+        self.tokens: dict[tuple[int, str, Provenance], int] = defaultdict(int)  # (endpoint id, kind, provenance)
         self.minutes: dict[tuple[int, int], MinuteCounts] = {}  # (Unix time the minute begins at, endpoint id)
         self.changed_endpoints: set[int] = set()
         self.changed_minutes: set[tuple[int, int]] = set()
@@ -186,88 +188,101 @@ class Traffic:
         self, record: RequestRecord, client: ClientToken, now: float, *, error_class: str, counted_tokens: int
     ) -> None:
         """Count a request. `counted_tokens` were passed to `completion_passed` already."""
+        # Taken apart at once: to ask a named tuple for one field after the other costs many times as much.
+        (
+            _, at, _, _, operation, model, upstream_model, endpoint_id, _, attempts, streamed, status,
+            first_byte, total, overhead, usage, error,
+        ) = record  # fmt: skip
         self.finished += 1
-        if error_class != "unauthorized":  # strangers must not flush the log
-            self.log.append(record)
-        self.requests[record.operation, record.status] += 1
-        self.duration.observe(record.total_seconds)
-        if record.overhead_seconds is not None:
-            self.overhead.observe(record.overhead_seconds)
-        if record.first_byte_seconds is not None:
-            self.first_byte.observe(record.first_byte_seconds)
         if error_class:
             self.errors[error_class] += 1
-        for endpoint_id, _, _, outcome, _, panic, *_ in record.attempts:
-            key = (endpoint_id, outcome)
-            self.attempts[key] += 1
-            self.last_attempts[key] = record.at
-            if panic:
-                self.panics[endpoint_id] += 1
-            self.changed_endpoints.add(endpoint_id)
-            if outcome in _BLAMED:
-                self.series(endpoint_id).add(now, failures=1)
-        self._count_client(client, record, now)
-        self._count_series(record, now, counted_tokens)
-        self._count_model(record)
-
-    def _count_model(self, record: RequestRecord) -> None:
-        endpoint_id = record.endpoint_id
+        if error_class != "unauthorized":  # strangers must not flush the log
+            self.log.append(record)
+        self.requests[operation, status] += 1
+        self.duration.observe(total)
+        if overhead is not None:
+            self.overhead.observe(overhead)
+        if first_byte is not None:
+            self.first_byte.observe(first_byte)
+        # An answer that broke after it was begun failed too, though its status says otherwise.
+        failed = self._count_attempts(attempts, at, now) or status >= 500 or status == 429
+        prompt, completion, provenance = usage or _NO_USAGE
+        self._count_client(client, at, now, prompt, completion)
+        self.total.add(now, 1, failed, prompt, completion - counted_tokens, first_byte)
         if endpoint_id is None:
             return
-        model = self._model_label(record)
-        if len(record.attempts) > 1:
-            known = model in self.failovers or len(self.failovers) < _MOST_TIMED
-            self.failovers[model if known else OTHER_MODEL] += len(record.attempts) - 1
-        if record.status < 300 and not record.error:
-            times = self.times.get((model, endpoint_id))
-            if times is None:
-                if len(self.times) >= _MOST_TIMED:
-                    model = OTHER_MODEL
-                times = self.times.setdefault((model, endpoint_id), ModelTimes())
-            times.observe(record)
+        # Its failures were counted with the attempts.
+        self.series(endpoint_id).add(now, 1, 0, prompt, completion - counted_tokens, first_byte)
+        if usage is not None:
+            self.tokens[endpoint_id, "prompt", provenance] += prompt
+            self.tokens[endpoint_id, "completion", provenance] += completion
+        self._count_minute(endpoint_id, at, failed, prompt, completion, total if status < 300 else None)
+        retries = len(attempts) - 1
+        if retries or (status < 300 and not error):
+            label = self._model_label(upstream_model, model)
+            if retries:
+                self._count_failovers(label, retries)
+            if status < 300 and not error:
+                self._times(label, endpoint_id).observe(streamed, first_byte, total)
 
-    def _model_label(self, record: RequestRecord) -> str:
-        for model in (record.upstream_model, record.model):
-            if model is not None and self._lists_model(model):
-                return model
+    def _count_attempts(self, attempts: Sequence[AttemptRecord], at: float, now: float) -> bool:
+        """Count each; whether the last one speaks against its endpoint."""
+        blamed = False
+        for endpoint_id, _, _, outcome, _, panic, _ in attempts:
+            key = (endpoint_id, outcome)
+            self.attempts[key] += 1
+            self.last_attempts[key] = at
+            self.changed_endpoints.add(endpoint_id)
+            if panic:
+                self.panics[endpoint_id] += 1
+            blamed = outcome in _BLAMED
+            if blamed:
+                self.series(endpoint_id).add(now, failures=1)
+        return blamed
+
+    def _count_failovers(self, model: str, retries: int) -> None:
+        known = model in self.failovers or len(self.failovers) < _MOST_TIMED
+        self.failovers[model if known else OTHER_MODEL] += retries
+
+    def _times(self, model: str, endpoint_id: int) -> ModelTimes:
+        times = self.times.get((model, endpoint_id))
+        if times is None:
+            if len(self.times) >= _MOST_TIMED:
+                model = OTHER_MODEL
+            times = self.times.setdefault((model, endpoint_id), ModelTimes())
+        return times
+
+    def _model_label(self, upstream_model: str | None, model: str | None) -> str:
+        if upstream_model is not None and self._lists_model(upstream_model):
+            return upstream_model
+        if model is not None and model != upstream_model and self._lists_model(model):
+            return model
         return OTHER_MODEL
 
-    def _count_client(self, client: ClientToken, record: RequestRecord, now: float) -> None:
+    def _count_client(self, client: ClientToken, at: float, now: float, prompt: int, completion: int) -> None:
         client.requests += 1
-        client.last_used_at = record.at
+        client.last_used_at = at
         client.rate.add(now)
-        if record.usage is not None:
-            client.prompt_tokens += record.usage.prompt_tokens
-            client.completion_tokens += record.usage.completion_tokens
-            client.token_rate.add(now, record.usage.total_tokens)
+        if prompt or completion:
+            client.prompt_tokens += prompt
+            client.completion_tokens += completion
+            client.token_rate.add(now, prompt + completion)
         if client.id is not None:
             self.changed_clients.add(client)
 
-    def _count_series(self, record: RequestRecord, now: float, counted_tokens: int) -> None:
-        # An answer that broke after it was begun failed too, though its status says otherwise.
-        broke = bool(record.attempts) and record.attempts[-1].outcome in _BLAMED
-        failed = broke or record.status >= 500 or record.status == 429
-        usage, endpoint_id = record.usage, record.endpoint_id
-        prompt = usage.prompt_tokens if usage else 0
-        completion = usage.completion_tokens if usage else 0
-        fresh, first_byte = completion - counted_tokens, record.first_byte_seconds
-        self.total.add(now, 1, failed, prompt, fresh, first_byte)
-        if endpoint_id is None:
-            return
-        self.series(endpoint_id).add(now, 1, 0, prompt, fresh, first_byte)  # its failures were counted with attempts
-        if usage is not None:
-            self.tokens[endpoint_id, "prompt", usage.provenance] += prompt
-            self.tokens[endpoint_id, "completion", usage.provenance] += completion
-        begins_at = int(record.at) // 60 * 60
-        self.changed_minutes.add((begins_at, endpoint_id))
-        minute = self.minute(begins_at, endpoint_id)
+    def _count_minute(
+        self, endpoint_id: int, at: float, failed: bool, prompt: int, completion: int, good_seconds: float | None
+    ) -> None:
+        key = (int(at) // 60 * 60, endpoint_id)
+        self.changed_minutes.add(key)
+        minute = self.minutes.get(key) or self.minute(*key)
         minute.requests += 1
         minute.failures += failed
         minute.prompt_tokens += prompt
         minute.completion_tokens += completion
-        if record.status < 300:
+        if good_seconds is not None:
             minute.latency_count += 1
-            minute.latency_sum_ms += 1000 * record.total_seconds
+            minute.latency_sum_ms += 1000 * good_seconds
 
     def minute(self, minute: int, endpoint_id: int) -> MinuteCounts:
         """The counts of the minute that begins at Unix time `minute`."""
