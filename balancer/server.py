@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from balancer.app import Balancer, create_app
 from balancer.core.errors import BalancerError
 from balancer.loops import new_event_loop
 from balancer.proxy.endpoint import ProxyEndpoint
-from balancer.proxy.transport import TransportProtocol
+from balancer.proxy.transport import Direct, TransportProtocol
 from balancer.settings import Settings
 
 logger = logging.getLogger("balancer")
@@ -85,17 +85,31 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-class SplitPorts:
-    """One application for the connections of one port, another for all others."""
+class ShortWay:
+    """`app`, whose fixed paths of the data plane our own server looks up at once.
 
-    def __init__(self, main: ASGIApp, admin: ASGIApp, admin_port: int) -> None:
-        self._main = main
-        self._admin = admin
+    They need no middleware and no search through routes, which would cost as much as choosing an endpoint.
+    `admin_port`: connections of that port get `admin` instead, and none of this.
+    """
+
+    def __init__(self, app: Starlette, admin: ASGIApp | None = None, admin_port: int | None = None) -> None:
+        self._app = app
+        self._admin = app if admin is None else admin
         self._admin_port = admin_port
+        self._direct: dict[bytes, Direct] = {
+            route.path.encode(): route.endpoint.serve
+            for route in app.routes
+            if isinstance(route, Route) and isinstance(route.endpoint, ProxyEndpoint) and not route.param_convertors
+        }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def direct(self, port: int | None) -> Mapping[bytes, Direct]:
+        """Who serves a POST to a path, by the port of the socket that accepted the connection."""
+        return {} if port is not None and port == self._admin_port else self._direct
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # The address of the socket that accepted it: nothing that a client or a proxy can say.
-        await (self._admin if scope["server"][1] == self._admin_port else self._main)(scope, receive, send)
+        at_admin = self._admin_port is not None and scope["server"][1] == self._admin_port
+        return (self._admin if at_admin else self._app)(scope, receive, send)
 
 
 def listen(host: str, port: int, *, names: str = "LB_HOST and LB_PORT") -> list[socket.socket]:
@@ -135,24 +149,6 @@ def _listen_for_admin(settings: Settings, main: list[socket.socket]) -> list[soc
     return sockets
 
 
-def short_way(app: Starlette) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """`app`, where the fixed paths of the data plane are looked up at once.
-
-    They need no middleware and no search through routes, which would cost as much as choosing an endpoint.
-    """
-    proxies = {
-        route.path: route.endpoint
-        for route in app.routes
-        if isinstance(route, Route) and isinstance(route.endpoint, ProxyEndpoint) and not route.param_convertors
-    }
-
-    def serve_one(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        wanted = proxies.get(scope["path"], app) if scope["type"] == "http" and scope["method"] == "POST" else app
-        return wanted(scope, receive, send)
-
-    return serve_one
-
-
 async def serve_app(
     app: Starlette,
     sockets: list[socket.socket],
@@ -166,8 +162,7 @@ async def serve_app(
     """
     balancer: Balancer = app.state.balancer
     admin_sockets = _listen_for_admin(balancer.settings, sockets)
-    direct = short_way(app)
-    whole = SplitPorts(direct, app.state.admin_app, port_of(admin_sockets)) if admin_sockets else direct
+    whole = ShortWay(app, app.state.admin_app, port_of(admin_sockets)) if admin_sockets else ShortWay(app)
     config = uvicorn.Config(
         cast(Any, whole),  # uvicorn's types know only coroutine functions
         interface="asgi3",

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, cast
 
 import uvicorn
 import uvloop
+from starlette.applications import Starlette
+from starlette.routing import Route
 from uvicorn.server import ServerState
 
 from balancer.auth import ClientToken, ClientTokens, token_digest
@@ -30,6 +32,7 @@ from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
 from balancer.proxy.transport import TransportProtocol
+from balancer.server import ShortWay
 from balancer.traffic import AttemptRecord, RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.upstream.http1 import Connection
@@ -225,7 +228,7 @@ class _Client:
             wall_clock=still,
         )
         config = uvicorn.Config(
-            cast(Any, ProxyEndpoint(gateway, OPERATIONS[_PATH])),
+            ShortWay(Starlette(routes=[Route(_PATH, ProxyEndpoint(gateway, OPERATIONS[_PATH]), methods=["POST"])])),
             interface="asgi3",
             log_config=None,
             access_log=False,

@@ -29,6 +29,7 @@ from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
 from balancer.proxy.transport import TransportProtocol
+from balancer.server import ShortWay
 from balancer.traffic import RequestRecord, Traffic
 from balancer.upstream.connections import Connections
 from balancer.wire.openai import OPERATIONS
@@ -184,7 +185,7 @@ class RunningGateway:
         self.dispatcher = Dispatcher(self.pool, self.connections, **options)
         self.gateway = Gateway(self.dispatcher, client_tokens, self.traffic, **limits)
         routes = [Route(path, ProxyEndpoint(self.gateway, op), methods=["POST"]) for path, op in OPERATIONS.items()]
-        self.app = RunningApp(Starlette(routes=routes))
+        self.app = RunningApp(ShortWay(Starlette(routes=routes)))
         self.client = http_client("")
         self._expected_complaints = expected_complaints
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from balancer.app import Balancer, create_app
-from balancer.server import short_way
+from balancer.server import ShortWay
 from balancer.settings import Settings
 from tests.fakes import FakeServer
 from tests.running import DEADLINE_SECONDS, RunningApp
@@ -33,7 +33,7 @@ class RunningBalancer:
         app = create_app(self.settings, ADMIN_TOKEN, environ={})
         self.balancer: Balancer = app.state.balancer
         await self._stack.enter_async_context(app.router.lifespan_context(app))
-        running = await self._stack.enter_async_context(RunningApp(short_way(app)))
+        running = await self._stack.enter_async_context(RunningApp(ShortWay(app)))
         self._stack.callback(self.balancer.drain)
         self._stack.push_async_callback(self.client.aclose)
         self.url = running.url

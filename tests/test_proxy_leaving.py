@@ -151,8 +151,8 @@ async def test_while_the_body_is_uploaded() -> None:
 
 
 async def test_with_another_request_behind_on_the_connection() -> None:
-    """The server tells the second request alone, and complains that the first was not finished."""
-    async with FakeServer(ENDLESS) as fake, RunningGateway(wired(fake), expected_complaints=1) as gateway:
+    """The server tells the second request alone."""
+    async with FakeServer(ENDLESS) as fake, RunningGateway(wired(fake)) as gateway:
         async with raw_client(gateway.url) as client:
             client.post(chat_body(stream=True))
             await client.head()

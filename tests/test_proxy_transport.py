@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from balancer.proxy.endpoint import ProxyEndpoint
-from balancer.proxy.transport import Answering, TransportProtocol, answering_of
+from balancer.proxy.transport import DirectAnswering, TransportProtocol
+from balancer.server import ShortWay
 from balancer.wire.openai import OPERATIONS
 from tests.fakes import FakeServer
 from tests.running import CHAT_BODY, CHAT_PATH, RunningApp, RunningGateway, content_of, raw_client, wired
@@ -58,19 +59,45 @@ def noting() -> tuple[type[_Protocol], list[_Noted]]:
 
 # -- an answer by itself -------------------------------------------------------------------------------------------
 
-Answer = Callable[[Answering], None]
+Answer = Callable[[DirectAnswering], None]
+Serve = Callable[[DirectAnswering], Coroutine[Any, Any, None]]
+
+
+class Served:
+    """An application that serves what is posted to `/` the short way, and nothing else."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._serve = serve
+
+    def direct(self, _: int | None) -> Mapping[bytes, Serve]:
+        return {b"/": self._served}
+
+    async def _served(self, answering: DirectAnswering) -> None:
+        try:
+            await self._serve(answering)
+        finally:
+            answering.over()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("this was to go the short way")
+
+
+async def whole_body(answering: DirectAnswering) -> bytes:
+    """The body of a request, as it comes."""
+    body = await answering.read_body() or b""
+    while answering.more_body:
+        body += await answering.read_body() or b""
+    return body
 
 
 async def answers(answer: Answer, request: bytes, protocol: type[TransportProtocol] = TransportProtocol) -> bytes:
     """What a client gets for one request that is answered the short way."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        answering = answering_of(scope)
-        assert answering is not None
-        await receive()
+    async def serve(answering: DirectAnswering) -> None:
+        await whole_body(answering)
         answer(answering)
 
-    async with RunningApp(app, http=protocol) as running, raw_client(running.url) as client:
+    async with RunningApp(Served(serve), http=protocol) as running, raw_client(running.url) as client:
         client.send(request)
         return await client.rest()
 
@@ -79,17 +106,17 @@ LAST_REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-leng
 
 
 async def test_an_answer_of_known_length() -> None:
-    def answer(answering: Answering) -> None:
-        answering.begin(200, [(b"content-length", b"5"), (b"x-a", b"b")], b"he", more_body=True)
+    def answer(answering: DirectAnswering) -> None:
+        answering.begin(200, b"x-a: b\r\n", 5, b"he", more_body=True)
         answering.end(b"llo")
 
     got = await answers(answer, LAST_REQUEST)
-    assert got == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-a: b\r\nconnection: close\r\n\r\nhello"
+    assert got == b"HTTP/1.1 200 OK\r\nx-a: b\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello"
 
 
 async def test_an_answer_of_unknown_length() -> None:
-    def answer(answering: Answering) -> None:
-        answering.begin(201, [], b"", more_body=True)
+    def answer(answering: DirectAnswering) -> None:
+        answering.begin(201, b"", None, b"", more_body=True)
         assert answering.write(b"")
         assert answering.write(b"x" * 16)
         answering.end(b"")
@@ -99,15 +126,15 @@ async def test_an_answer_of_unknown_length() -> None:
 
 
 async def test_an_answer_without_a_body() -> None:
-    def answer(answering: Answering) -> None:
-        answering.begin(204, [], b"", more_body=False)
+    def answer(answering: DirectAnswering) -> None:
+        answering.begin(204, b"", None, b"", more_body=False)
 
     assert await answers(answer, LAST_REQUEST) == b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"
 
 
 async def test_everything_at_once_is_one_write() -> None:
-    def answer(answering: Answering) -> None:
-        answering.begin(200, [], b"hello", more_body=False)
+    def answer(answering: DirectAnswering) -> None:
+        answering.begin(200, b"", None, b"hello", more_body=False)
 
     protocol, clients = noting()
     got = await answers(answer, LAST_REQUEST, protocol)
@@ -119,9 +146,9 @@ async def test_everything_at_once_is_one_write() -> None:
 async def test_a_body_of_another_length_than_told_is_a_mistake(body: bytes, more_body: bool) -> None:
     refused: list[str] = []
 
-    def answer(answering: Answering) -> None:
+    def answer(answering: DirectAnswering) -> None:
         with pytest.raises(RuntimeError) as raised:
-            answering.begin(200, [(b"content-length", b"5")], body, more_body=more_body)
+            answering.begin(200, b"", 5, body, more_body=more_body)
         refused.append(str(raised.value))
         answering.transport.close()
         answering.disconnected = True
@@ -131,36 +158,35 @@ async def test_a_body_of_another_length_than_told_is_a_mistake(body: bytes, more
 
 
 async def test_requests_behind_one_another_are_answered_in_order() -> None:
-    waiting: list[Answering] = []
+    waiting: list[DirectAnswering] = []
 
-    def answer(answering: Answering) -> None:
+    def answer(answering: DirectAnswering) -> None:
         waiting.append(answering)
-        answering.begin(200, [(b"content-length", b"1")], b"%d" % len(waiting), more_body=False)
+        answering.begin(200, b"", 1, b"%d" % len(waiting), more_body=False)
 
-    more = b"POST /a%20b?c=%20d HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi" * 2
+    more = b"POST /?c=%20d HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi" * 2
     got = await answers(answer, more + LAST_REQUEST)
     assert [part[-1:] for part in got.split(b"HTTP/1.1 200 OK")[1:]] == [b"1", b"2", b"3"]
-    scope = waiting[0].scope
-    assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/a b", b"/a%20b", b"c=%20d")
+    assert [each.query for each in waiting] == [b"c=%20d", b"c=%20d", b""]
 
 
 async def test_who_has_left_gets_nothing() -> None:
     tried = asyncio.Event()
     gone = asyncio.Event()
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        answering = answering_of(scope)
-        assert answering is not None
-        await receive()
+    async def serve(answering: DirectAnswering) -> None:
+        await whole_body(answering)
+        left = asyncio.Event()
+        answering.when_left(left.set)
         tried.set()
-        await receive()  # that the client has left
-        answering.begin(200, [], b"late", more_body=True)
+        await left.wait()
+        answering.begin(200, b"", None, b"late", more_body=True)
         answering.write(b"later")
         answering.end(b"latest")
         gone.set()
 
     protocol, clients = noting()
-    async with RunningApp(app, http=protocol) as running, raw_client(running.url) as client:
+    async with RunningApp(Served(serve), http=protocol) as running, raw_client(running.url) as client:
         client.send(LAST_REQUEST)
         await tried.wait()
         client.leave()
@@ -169,17 +195,11 @@ async def test_who_has_left_gets_nothing() -> None:
 
 
 async def test_a_connection_is_closed_when_it_was_idle_for_so_long_and_not_before() -> None:
-    def answer(answering: Answering) -> None:
-        answering.begin(200, [(b"content-length", b"1")], b"x", more_body=False)
+    async def serve(answering: DirectAnswering) -> None:
+        await whole_body(answering)
+        answering.begin(200, b"", 1, b"x", more_body=False)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        answering = answering_of(scope)
-        assert answering is not None
-        while (await receive())["more_body"]:
-            pass
-        answer(answering)
-
-    async with RunningApp(app, timeout_keep_alive=0.6) as running, raw_client(running.url) as client:
+    async with RunningApp(Served(serve), timeout_keep_alive=0.6) as running, raw_client(running.url) as client:
         for _ in range(2):
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
             await asyncio.sleep(0.8)  # a request that arrives slowly is no silence
@@ -192,24 +212,18 @@ async def test_a_connection_is_closed_when_it_was_idle_for_so_long_and_not_befor
 
 @pytest.mark.parametrize("size", [0, 1, 70_000])
 async def test_a_body_that_has_arrived_is_taken_at_once(size: int) -> None:
-    taken: list[bytes | None] = []
+    taken: list[bytes] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        answering = answering_of(scope)
-        assert answering is not None
-        body, more = b"", True
-        while more and (whole := answering.take_body()) is None:
-            message = await receive()
-            body, more = body + message["body"], message["more_body"]
-        taken.append(whole if more else body)
-        answering.begin(200, [(b"content-length", b"0")], b"", more_body=False)
-        taken.append(None if (await receive())["type"] == "http.disconnect" else b"more")
+    async def serve(answering: DirectAnswering) -> None:
+        whole = answering.take_body()
+        taken.append(await whole_body(answering) if whole is None else whole)
+        answering.begin(200, b"", 0, b"", more_body=False)
 
-    async with RunningApp(app) as running, raw_client(running.url) as client:
+    async with RunningApp(Served(serve)) as running, raw_client(running.url) as client:
         for _ in range(2):
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
             assert (await client.answer())[0] == 200
-    assert taken == [b"x" * size, None] * 2
+    assert taken == [b"x" * size] * 2
 
 
 # -- answers of the data plane ---------------------------------------------------------------------------------------
@@ -219,7 +233,7 @@ def joined_gateway(fake: FakeServer) -> tuple[RunningGateway, list[_Noted]]:
     gateway = RunningGateway(wired(fake))
     route = Route(CHAT_PATH, ProxyEndpoint(gateway.gateway, OPERATIONS[CHAT_PATH]), methods=["POST"])
     protocol, clients = noting()
-    gateway.app = RunningApp(Starlette(routes=[route]), http=protocol)
+    gateway.app = RunningApp(ShortWay(Starlette(routes=[route])), http=protocol)
     return gateway, clients
 
 

@@ -7,7 +7,7 @@ import math
 from balancer.dispatch.exchange import Exchange
 from balancer.upstream.http1 import UpstreamResponse
 from balancer.wire.answers import JsonMeter, Meter, PassMeter
-from balancer.wire.headers import Headers, downstream_headers, visible
+from balancer.wire.headers import Headers, downstream_lines
 from balancer.wire.openai import Operation
 from balancer.wire.sse import StreamMeter
 
@@ -23,22 +23,23 @@ def choose_meter(
     return JsonMeter(rename_to=rename_to)
 
 
-def answer_head(response: UpstreamResponse, meter: Meter, *, renamed: bool, retry_after: float | None) -> Headers:
-    """The endpoint's own fields. `retry_after`: the smallest wait in seconds that any attempt was asked for."""
+def answer_head(
+    response: UpstreamResponse, meter: Meter, *, renamed: bool, retry_after: float | None
+) -> tuple[bytes, int | None]:
+    """The endpoint's own fields as ready lines, and the length of the body, None where it is not known.
+
+    `retry_after`: the smallest wait in seconds that any attempt was asked for.
+    """
+    if response.status == 429 and retry_after is not None:
+        others = [field for field in response.headers if field[0] not in (b"retry-after", b"retry-after-ms")]
+        lines, length = downstream_lines(others)
+        lines += b"retry-after: %d\r\n" % max(1, math.ceil(retry_after))
+    else:
+        lines, length = downstream_lines(response.headers)
     # A stream may get more, a ping or an error; JSON with another name in it is longer or shorter; and what some
     # endpoints say of the length of nothing is wrong (RFC 9110 section 8.6).
     same_length = isinstance(meter, PassMeter) or not (renamed or isinstance(meter, StreamMeter))
-    head = downstream_headers(response.headers, keep_length=same_length and response.status != 204)
-    if response.status == 429 and retry_after is not None:
-        head = [field for field in head if field[0] not in (b"retry-after", b"retry-after-ms")]
-        head.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after))))
-    return head
-
-
-def model_header(exchange: Exchange) -> Headers:
-    """Which model it really was."""
-    model = exchange.upstream_model
-    return [] if model is None else [(b"x-selected-model", visible(model))]
+    return lines, length if same_length and response.status != 204 else None
 
 
 def _encoded(headers: Headers) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from balancer.core.errors import BrokenConnection, UpstreamError
-from balancer.dispatch.answers import answer_head, choose_meter, model_header
+from balancer.dispatch.answers import answer_head, choose_meter
 from balancer.dispatch.exchange import Exchange
 from balancer.wire.answers import Meter
-from balancer.wire.headers import Headers, endpoint_headers
+from balancer.wire.headers import Headers, fields_of, served_lines
 from balancer.wire.openai import Operation, ParsedBody
 from balancer.wire.sse import StreamMeter
 from balancer.wire.usage import final_usage
@@ -98,8 +98,9 @@ class Call:
         """The header fields for a client of an opened call: the endpoint's own and who served it."""
         exchange, meter = self._exchange, self._meter
         assert exchange.response is not None and meter is not None  # noqa: S101 - for opened calls
-        head = answer_head(exchange.response, meter, renamed=True, retry_after=exchange.retry_after_seconds)
-        return head + endpoint_headers(exchange.endpoint) + model_header(exchange)
+        lines, length = answer_head(exchange.response, meter, renamed=True, retry_after=exchange.retry_after_seconds)
+        fields = fields_of(lines + served_lines(exchange.endpoint, exchange.upstream_model))
+        return fields if length is None else [*fields, (b"content-length", b"%d" % length)]
 
     async def read(self) -> bytes:
         """What has come since the last time; b"" at the end. Raises UpstreamError where the answer breaks."""

@@ -1,4 +1,4 @@
-"""One request of the data plane: a raw ASGI endpoint, no middleware, no request object.
+"""One request of the data plane: no middleware, no request object.
 
 Awaits nothing but the client and the endpoint. The commit point is the first message sent: before it, trouble goes
 to another endpoint; after it, trouble is told in band and the connection is closed.
@@ -10,20 +10,19 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from balancer.core.endpoints import Usage
 from balancer.core.errors import BalancerError, BodyTooLarge, Draining, Unauthorized, UpstreamError
-from balancer.dispatch.answers import answer_head, choose_meter, model_header
+from balancer.dispatch.answers import answer_head, choose_meter
 from balancer.dispatch.exchange import Exchange
+from balancer.proxy.answering import Answering, AsgiAnswering
 from balancer.proxy.gateway import Gateway, error_class, send_error
 from balancer.proxy.intake import route
-from balancer.proxy.transport import Answering, answering_of
 from balancer.proxy.watch import ClientWatch
 from balancer.traffic import RequestRecord
-from balancer.upstream.http1 import UpstreamResponse
 from balancer.wire.answers import Meter
-from balancer.wire.headers import Headers, read_client_headers, upstream_headers
+from balancer.wire.headers import ClientHeaders, read_client_headers, upstream_headers
 from balancer.wire.openai import Operation, ParsedBody, answer_for, error_event, parse
 from balancer.wire.sse import StreamMeter
 from balancer.wire.usage import final_usage
@@ -32,18 +31,24 @@ from balancer.wire.usage import final_usage
 _LIVE_SECONDS = 0.25
 _CLIENT_LEFT = 499
 _PING = b": ping\n\n"
-_FIRST_ATTEMPT = ((b"x-attempts", b"1"), (b"x-failover-count", b"0"))
+
+# Status, lines, and the length of the body.
+_Head = tuple[int, bytes, int | None]
 
 
 class ProxyEndpoint:
-    """The ASGI endpoint of one operation."""
+    """Serves one operation: our own server calls `serve`, any other one the endpoint as an ASGI application."""
 
     def __init__(self, gateway: Gateway, operation: Operation) -> None:
         self._gateway = gateway
         self._operation = operation
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        return _Turn(self._gateway, self._operation, scope, receive, send).run()
+        return self.serve(AsgiAnswering(scope, receive, send))
+
+    def serve(self, answering: Answering) -> Coroutine[Any, Any, None]:
+        """Serve a request, to be awaited by the task that `answering` names."""
+        return _Turn(self._gateway, self._operation, answering).run()
 
 
 class _Turn:
@@ -66,22 +71,15 @@ class _Turn:
         "_parsed",
         "_prompt_bytes",
         "_read_at",
-        "_receive",
         "_request_id",
-        "_scope",
-        "_send",
         "_status",
-        "_unread",
         "_watch",
     )
 
-    def __init__(self, gateway: Gateway, operation: Operation, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, gateway: Gateway, operation: Operation, answering: Answering) -> None:
         self._gateway = gateway
         self._operation = operation
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._answering: Answering | None = answering_of(scope)
+        self._answering = answering
         self._client = gateway.tokens.anonymous
         self._arrived_at = self._read_at = gateway.clock()
         self._committed_at = 0.0
@@ -95,180 +93,189 @@ class _Turn:
         self._meter: Meter | None = None
         self._error: BalancerError | None = None
         self._status = 0
-        self._unread = True
         self._counted_tokens = 0
         self._live_at = 0.0
 
     async def run(self) -> None:
-        """Serve the request; whatever happens, it is counted out and recorded once.
-
-        A mistake of ours is raised: the client has been told, the traceback is for the log.
-        """
-        self._gateway.active += 1
+        """Serve the request; whatever happens, it is counted out and recorded once."""
+        gateway, answering = self._gateway, self._answering
+        gateway.active += 1
         try:
-            await self._serve_and_finish()
+            try:
+                await self._serve()
+            except BaseException as trouble:
+                if not self._explains(trouble):
+                    raise
+            finally:
+                self._finish()
             if self._error is not None:
                 await self._tell(self._error)
         except asyncio.CancelledError:
             if not self._client_left():
                 raise
-        except Exception as mistake:
+        except Exception as mistake:  # noqa: BLE001 - `failed` logs or raises it
             if not self._committed_at and not isinstance(mistake, BalancerError):
                 await self._tell(BalancerError())
-            raise
+            answering.failed(mistake)
         finally:
-            self._gateway.active -= 1
+            gateway.active -= 1
             if self._watch is not None:
                 self._watch.stop()
+            gateway.watches.discard(self)
+            answering.over()
 
-    async def _serve_and_finish(self) -> None:
-        try:
-            await self._serve()
-        except BalancerError as error:
-            self._error = error
-        except asyncio.CancelledError:
+    def _explains(self, trouble: BaseException) -> bool:
+        """Note why there is no answer, or only the beginning of one; whether that is all there is to do about it."""
+        if isinstance(trouble, BalancerError):
+            self._error = trouble
+            return True
+        if isinstance(trouble, asyncio.CancelledError):
             if self._client_left():
                 self._abandoned = "client left"
-                raise
+                return False
             # Out of grace at shutdown. The task ends with what is left to say, so the cancellation ends here too.
             self._error = Draining()
             self._abandoned = "shut down"
-        except Exception as problem:
-            self._left_early = isinstance(problem, RuntimeError) and self._connection_is_lost()
-            self._abandoned = "client left" if self._left_early else "internal error"
-            if not self._left_early:
-                raise
-        finally:
-            self._finish()
+            return True
+        self._left_early = isinstance(trouble, RuntimeError) and self._connection_is_lost()
+        self._abandoned = "client left" if self._left_early else "internal error"
+        return self._left_early
+
+    async def _serve(self) -> None:
+        answering, given = self._answering, self._admit()
+        body = answering.take_body()
+        if body is None:
+            body = await self._read_body()
+        self._exchange = exchange = self._begin(given, body)
+        del given, body  # the exchange alone keeps the body, and only while it may repeat it
+        self._gateway.watches.add(self)
+        await exchange.open()
+        head, begun = self._commit(exchange)
+        if answering.has_room:
+            answering.begin(*head, begun, more_body=not exchange.complete)
+        else:
+            await self._send_head(head, begun, more_body=not exchange.complete)
+        del head, begun
+        if not exchange.complete:
+            await self._relay(exchange)
 
     # -- the way in ------------------------------------------------------------------------------------------------
 
-    async def _serve(self) -> None:
-        self._exchange = exchange = await self._begin()
+    def _admit(self) -> ClientHeaders:
+        """Let in who may ask, and nobody who says that it is too much."""
         gateway = self._gateway
-        self._watch = ClientWatch(
-            gateway.watches, self._receive, self._transport(), gateway.client_write_timeout_seconds
-        )
-        await exchange.open()
-        await self._relay(exchange)
-
-    async def _begin(self) -> Exchange:
-        """Check the request and read it whole. The exchange alone keeps the body, and only while it may repeat it."""
-        gateway, operation = self._gateway, self._operation
-        headers = self._scope["headers"]
-        client_headers = read_client_headers(headers)
-        self._request_id = client_headers.request_id or gateway.new_request_id()
-        client = gateway.tokens.authenticate(client_headers.authorization)
+        given = read_client_headers(self._answering.headers)
+        self._request_id = given.request_id or gateway.new_request_id()
+        client = gateway.tokens.authenticate(given.authorization)
         if client is None:
             raise Unauthorized("the client token is missing or not valid; send it as 'Authorization: Bearer <token>'")
         self._client = client
         if gateway.draining:
             raise Draining()
-        body = await self._read_body(client_headers.content_length)
+        if given.content_length is not None and given.content_length > gateway.max_body_bytes:
+            raise BodyTooLarge(gateway.max_body_bytes)
+        return given
+
+    async def _read_body(self) -> bytes:
+        """The body as it arrives, as much of it as is allowed."""
+        answering = self._answering
+        parts: list[bytes] = []
+        size = 0
+        while size <= self._gateway.max_body_bytes:
+            part = await answering.read_body()
+            if part is None:
+                self._left_early = True
+                raise asyncio.CancelledError
+            parts.append(part)
+            size += len(part)
+            if not answering.more_body:
+                break
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _begin(self, given: ClientHeaders, body: bytes) -> Exchange:
+        """Read the body and settle what routing is asked for."""
+        gateway, operation, answering = self._gateway, self._operation, self._answering
+        size = len(body)
+        if size > gateway.max_body_bytes:
+            raise BodyTooLarge(gateway.max_body_bytes)
         self._read_at = gateway.clock()
         self._parsed = parsed = parse(body, operation)
-        self._prompt_bytes = len(body)
-        request, query = route(gateway, parsed, self._scope["query_string"], client_headers.endpoint, len(body))
-        request = gateway.affinity.bind(request, client_headers.session, parsed, operation, body)
+        self._prompt_bytes = size
+        request, query = route(gateway, parsed, answering.query, given.endpoint, size)
+        request = gateway.affinity.bind(request, given.session, parsed, operation, body)
         return gateway.dispatcher.exchange(
             operation,
             parsed,
             request,
             path=operation.path + b"?" + query if query else operation.path,
-            headers=upstream_headers(headers, self._request_id, identity=operation.metered),
+            headers=upstream_headers(answering.headers, self._request_id, identity=operation.metered),
             body=body,
         )
 
-    async def _read_body(self, declared: int | None) -> bytes:
-        limit = self._gateway.max_body_bytes
-        if declared is not None and declared > limit:
-            raise BodyTooLarge(limit)
-        if self._answering is not None and (whole := self._answering.take_body()) is not None:
-            self._unread = False
-            if len(whole) > limit:
-                raise BodyTooLarge(limit)
-            return whole
-        parts: list[bytes] = []
-        size = 0
-        while self._unread:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._left_early = True
-                raise asyncio.CancelledError
-            part: bytes = message.get("body", b"")
-            self._unread = message.get("more_body", False)
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise BodyTooLarge(limit)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _transport(self) -> Any:
-        """The client's transport where the server offers it; then broken answers can be cut as they must be."""
-        return self._answering.transport if self._answering is not None else None
-
     # -- the way back ----------------------------------------------------------------------------------------------
 
-    async def _relay(self, exchange: Exchange) -> None:
-        response, parsed = exchange.response, self._parsed
+    def _commit(self, exchange: Exchange) -> tuple[_Head, bytes]:
+        """The head of the answer and what there is of its body. There is no way back from here."""
+        gateway, response, parsed = self._gateway, exchange.response, self._parsed
         assert response is not None and parsed is not None  # noqa: S101 - what `open` promises
         # Where the client left the model open, the answer says which it was, as the endpoint calls it.
         asked = parsed.model if parsed.model == exchange.request.model else None
         rename_to = asked if exchange.upstream_model != asked else None
         self._meter = meter = choose_meter(self._operation, exchange, response, rename_to=rename_to)
-        head = answer_head(response, meter, renamed=rename_to is not None, retry_after=exchange.retry_after_seconds)
-        head += self._gateway.endpoint_headers(exchange.endpoint)
-        head += model_header(exchange)
-        head += self._own_headers(len(exchange.attempts) + 1)
+        renamed = rename_to is not None
+        lines, length = answer_head(response, meter, renamed=renamed, retry_after=exchange.retry_after_seconds)
+        lines += gateway.served_lines(exchange.endpoint, exchange.upstream_model)
+        lines += self._own_lines(len(exchange.attempts) + 1)
         held = exchange.take_held()
         if self._operation.name == "responses" and response.status < 300:
-            self._gateway.stored_responses.note(held, exchange.endpoint.id)
+            gateway.stored_responses.note(held, exchange.endpoint.id)
         body = meter.feed(held)
         if exchange.complete:
             body += meter.finish()
-        self._status = response.status
-        self._committed_at = self._gateway.clock()
-        ping_seconds = self._gateway.dispatcher.ping_seconds if isinstance(meter, StreamMeter) else None
-        if not body and not exchange.complete and ping_seconds is not None and meter.at_boundary:
+        elif not body and self._ping_seconds(meter) is not None and meter.at_boundary:
             body = _PING  # the one that made us commit
-        await self._begin_answer(response.status, head, body, more_body=not exchange.complete)
-        if not exchange.complete:
-            await self._relay_rest(response, meter, ping_seconds)
+        self._status = response.status
+        self._committed_at = gateway.clock()
+        return (response.status, lines, length), body
 
-    async def _begin_answer(self, status: int, head: Headers, body: bytes, *, more_body: bool) -> None:
-        """Send the head and what there is of the body: in one write where the server can."""
-        answering = self._answering
-        if answering is not None and answering.has_room:
-            answering.begin(status, head, body, more_body=more_body)
-            return
-        await self._send_counted({"type": "http.response.start", "status": status, "headers": head})
-        await self._send_counted({"type": "http.response.body", "body": body, "more_body": more_body})
+    def _ping_seconds(self, meter: Meter) -> float | None:
+        return self._gateway.dispatcher.ping_seconds if isinstance(meter, StreamMeter) else None
 
-    async def _relay_rest(self, response: UpstreamResponse, meter: Meter, ping_seconds: float | None) -> None:
-        answering = self._answering
-        short_cut = answering if answering is not None and answering.chunked_encoding else None
+    async def _send_head(self, head: _Head, body: bytes, *, more_body: bool) -> None:
+        watch = self.watch()
+        watch.sends_begun += 1
+        await self._answering.send_head(*head)
+        watch.sends_done += 1
+        await self._send(body, more_body=more_body)
+
+    async def _relay(self, exchange: Exchange) -> None:
+        """The rest of the answer."""
+        answering, meter, response = self._answering, self._meter, exchange.response
+        assert meter is not None and response is not None  # noqa: S101
+        ping_seconds = self._ping_seconds(meter)
         while True:
             chunk = None
             # Without a task, while the client takes what comes.
-            if short_cut is None or not short_cut.has_room or await response.relay(self._pass_on, ping_seconds):
+            room = answering.relays and answering.has_room
+            if not room or await response.relay(self._pass_on, ping_seconds):
                 chunk = await response.read(ping_seconds)
                 if response.complete:
                     break
             body = self._metered(meter, chunk) if chunk else _PING if meter.at_boundary else b""
             if body:
-                await self._send_counted({"type": "http.response.body", "body": body, "more_body": True})
+                await self._send(body, more_body=True)
         # What was read last is the end of the answer, and leaves together with the end of the body.
         body = (meter.feed(chunk) if chunk else b"") + meter.finish()
-        if short_cut is not None and short_cut.has_room:
-            short_cut.end(body)
+        if answering.has_room:
+            answering.end(body)
         else:
-            await self._send_counted({"type": "http.response.body", "body": body})
+            await self._send(body, more_body=False)
 
     def _pass_on(self, chunk: bytes) -> bool:
         """Take a chunk from the endpoint to the client, without the task; returns whether the client has room."""
-        meter, answering = self._meter, self._answering
-        assert meter is not None and answering is not None  # noqa: S101
-        return answering.write(self._metered(meter, chunk))
+        meter = self._meter
+        assert meter is not None  # noqa: S101
+        return self._answering.write(self._metered(meter, chunk))
 
     def _metered(self, meter: Meter, chunk: bytes) -> bytes:
         body = meter.feed(chunk)
@@ -276,19 +283,27 @@ class _Turn:
             self._count_live(meter)
         return body
 
-    async def _send_counted(self, message: Message) -> None:
+    async def _send(self, body: bytes, *, more_body: bool) -> None:
         """Send, so that the watch can see whether the client takes it."""
-        watch = self._watch
-        assert watch is not None  # noqa: S101
+        watch = self.watch()
         watch.sends_begun += 1
-        await self._send(message)
+        await self._answering.send(body, more_body=more_body)
         watch.sends_done += 1
 
-    def _own_headers(self, attempts: int) -> Headers:
-        request_id = (b"x-request-id", self._request_id.encode())
+    def watch(self) -> ClientWatch:
+        """Watch the client from now on, if not yet."""
+        if self._watch is None:
+            gateway = self._gateway
+            gateway.watches.discard(self)
+            self._watch = ClientWatch(gateway.watches.loop, self._answering, gateway.client_write_timeout_seconds)
+        return self._watch
+
+    def _own_lines(self, attempts: int) -> bytes:
+        request_id = self._request_id.encode()
         if attempts == 1:
-            return [request_id, *_FIRST_ATTEMPT]
-        return [request_id, (b"x-attempts", b"%d" % attempts), (b"x-failover-count", b"%d" % max(0, attempts - 1))]
+            return b"x-request-id: %b\r\nx-attempts: 1\r\nx-failover-count: 0\r\n" % request_id
+        failovers = max(0, attempts - 1)
+        return b"x-request-id: %b\r\nx-attempts: %d\r\nx-failover-count: %d\r\n" % (request_id, attempts, failovers)
 
     async def _tell(self, error: BalancerError) -> None:
         """Say what went wrong: as an answer, or, behind a committed one, in band and by closing."""
@@ -297,21 +312,20 @@ class _Turn:
             error = type(error)(f"endpoint {attempts[-1].endpoint!r}: {error}")
         if self._committed_at:
             await self._break_off(error)
-            return
-        unread = self._receive if self._unread else None
-        await send_error(self._send, error, self._own_headers(len(attempts)), unread=unread)
+        else:
+            await send_error(self._answering, error, self._own_lines(len(attempts)))
 
     async def _break_off(self, error: BalancerError) -> None:
-        meter, watch, transport = self._meter, self._watch, self._transport()
-        assert meter is not None and watch is not None  # noqa: S101
+        meter, transport = self._meter, self._answering.transport
+        assert meter is not None  # noqa: S101
         if isinstance(meter, StreamMeter):
             event = error_event(str(error), mid_event=not meter.at_boundary)
-            await self._send_counted({"type": "http.response.body", "body": event})
+            await self._send(event, more_body=False)
             if transport is not None:
                 transport.close()
         elif transport is not None:
             transport.close()
-            await watch.until_gone()
+            await self.watch().until_gone()
         else:
             raise error  # the server closes the connection; there is no other way to cut an answer short
 
@@ -322,7 +336,7 @@ class _Turn:
 
     def _connection_is_lost(self) -> bool:
         """Some event loops raise on a write that comes too late, where others ignore it."""
-        transport = self._transport()
+        transport = self._answering.transport
         return transport is not None and bool(transport.is_closing())
 
     def _count_live(self, meter: Meter) -> None:

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from starlette.types import Receive, Send
-
 from balancer.auth import ClientTokens
 from balancer.core.endpoints import Endpoint
 from balancer.core.errors import (
@@ -25,9 +23,10 @@ from balancer.core.errors import (
 from balancer.core.model_names import AutoModel
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.affinity import Affinity
+from balancer.proxy.answering import Answering
 from balancer.proxy.watch import Watches
 from balancer.traffic import Traffic
-from balancer.wire.headers import Headers, endpoint_headers
+from balancer.wire.headers import served_lines
 from balancer.wire.openai import answer_for
 from balancer.wire.stored_responses import StoredResponses
 
@@ -54,7 +53,7 @@ class Gateway:
     active: int = 0
     watches: Watches = field(default_factory=Watches)
     stored_responses: StoredResponses = field(default_factory=StoredResponses)
-    _labels: dict[int, tuple[Endpoint, Headers]] = field(default_factory=dict)
+    _served: dict[int, tuple[Endpoint, str | None, bytes]] = field(default_factory=dict)
     _ids: str = field(default_factory=lambda: f"req-{time.time_ns():x}-")
     _count: int = 0
 
@@ -63,12 +62,12 @@ class Gateway:
         self._count += 1
         return f"{self._ids}{self._count:x}"
 
-    def endpoint_headers(self, endpoint: Endpoint) -> Headers:
-        """The routing headers of an endpoint, made once per configuration of it."""
-        known = self._labels.get(endpoint.id)
-        if known is None or known[0] is not endpoint:
-            known = self._labels[endpoint.id] = (endpoint, endpoint_headers(endpoint))
-        return known[1]
+    def served_lines(self, endpoint: Endpoint, model: str | None) -> bytes:
+        """The lines that say who served; kept for each endpoint while its configuration and the model are the same."""
+        known = self._served.get(endpoint.id)
+        if known is None or known[0] is not endpoint or known[1] != model:
+            known = self._served[endpoint.id] = (endpoint, model, served_lines(endpoint, model))
+        return known[2]
 
 
 _ERROR_CLASSES: tuple[tuple[type[BalancerError], str], ...] = (
@@ -88,31 +87,29 @@ def error_class(error: BalancerError) -> str:
     return next((name for kind, name in _ERROR_CLASSES if isinstance(error, kind)), "internal")
 
 
-async def send_error(send: Send, error: BalancerError, headers: Headers, *, unread: Receive | None = None) -> None:
-    """Answer `error` in the OpenAI envelope. `unread`: where the rest of the request comes from, if there is one."""
+async def send_error(answering: Answering, error: BalancerError, lines: bytes) -> None:
+    """Answer `error` in the OpenAI envelope; `lines` are further ones for the head."""
     answer = answer_for(error)
-    fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body)), *headers]
+    lines += b"content-type: application/json\r\n"
     if answer.retry_after_seconds is not None:
-        fields.append((b"retry-after", b"%d" % answer.retry_after_seconds))
+        lines += b"retry-after: %d\r\n" % answer.retry_after_seconds
     closes = answer.status == 413 or isinstance(error, Draining)
-    if closes:
-        fields.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": answer.status, "headers": fields})
-    if closes and unread is not None:
-        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-        await _linger(unread)
-        await send({"type": "http.response.body", "body": b""})
+    await answering.send_head(answer.status, lines, len(answer.body), closes=closes)
+    if closes and answering.more_body:
+        await answering.send(answer.body, more_body=True)
+        await _linger(answering)
+        await answering.send(b"", more_body=False)
     else:
-        await send({"type": "http.response.body", "body": answer.body})
+        await answering.send(answer.body, more_body=False)
 
 
-async def _linger(unread: Receive) -> None:
+async def _linger(answering: Answering) -> None:
     """Take in for a while what the client still sends: closing on unread bytes would destroy the answer on its way
     to the client (RFC 9112 section 9.6).
     """
     try:
         async with asyncio.timeout(_LINGER_SECONDS):
-            while (await unread()).get("more_body", False):
+            while answering.more_body and await answering.read_body() is not None:
                 pass
     except TimeoutError:
         pass

@@ -1,129 +1,296 @@
-"""uvicorn's HTTP/1.1 protocol, with a way to a client's transport that ASGI has no words for.
+"""uvicorn's HTTP/1.1 protocol, with a short way for the fixed paths of the data plane.
 
 ASGI sends the head of an answer and the beginning of its body apart, and each piece from a task that must be woken for
-it. That costs more than the pieces: so an answer may begin with one write, and go on without the task. Besides, an
-answer that broke must be cut, and a client that takes nothing dropped.
+it; and it wants a request described in full to whoever may serve it. That costs more than routing it. So those paths
+are begun here, each request an object that its answer is written to; all others go the way of ASGI.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
 import httptools
-from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from balancer.proxy.answering import TRANSPORT_EXTENSION
+from balancer.wire.headers import Headers
 from balancer.wire.openai import error_body
 
-_EXTENSION = "balancer.answering"
 _CLOCK_STEP_SECONDS = 0.001  # loops round timers to this
 
+# Serves one request.
+Direct = Callable[["DirectAnswering"], Coroutine[Any, Any, None]]
+_NONE: Mapping[bytes, Direct] = MappingProxyType({})
 
-class Answering(RequestResponseCycle):
-    """One request while it is answered.
 
-    `begin`, `write` and `end` are for answers of which `send` is given nothing before. They never wait: ask `has_room`
-    first, and where there is none let `send` do it, which waits. A client that has left gets nothing.
-    """
+class DirectApp(Protocol):
+    """An ASGI application that says which requests need none of ASGI."""
+
+    def direct(self, port: int | None) -> Mapping[bytes, Direct]:
+        """Who serves a POST that came in at `port`, by its path as it is written."""
+
+
+class _Nobody:
+    """Who is told of news while nobody waits for them."""
+
+    def set(self) -> None:
+        """News: nobody is told."""
+
+
+class _Leaving:
+    """Who is told of a client's leaving."""
+
+    def __init__(self, answering: DirectAnswering, told: Callable[[], None]) -> None:
+        self._answering = answering
+        self._told = told
+
+    def set(self) -> None:
+        """News."""
+        if self._answering.disconnected:
+            self._told()
+
+
+_NOBODY = _Nobody()
+
+
+class DirectAnswering:
+    """An `Answering` that writes to the transport itself. uvicorn's protocol takes it for one of its own cycles."""
+
+    __slots__ = (
+        "_asked",
+        "_chunked",
+        "_left",
+        "_protocol",
+        "body",
+        "disconnected",
+        "headers",
+        "keep_alive",
+        "message_event",
+        "more_body",
+        "query",
+        "response_complete",
+        "task",
+        "transport",
+    )
+
+    def __init__(self, protocol: TransportProtocol, headers: Headers, query: bytes, keep_alive: bool) -> None:
+        self.headers = headers
+        self.query = query
+        self.transport: Any = protocol.transport
+        self.task: asyncio.Task[None] | None = None
+        self._protocol = protocol
+        self._asked = False
+        self._chunked = False
+        self._left = 0  # of the length that the head says
+        # By these names uvicorn's protocol knows them; it sets the event when something came or the client left.
+        self.keep_alive = keep_alive
+        self.body = b""
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event: asyncio.Event | _Nobody | _Leaving = _NOBODY
 
     @property
     def has_room(self) -> bool:
         """Whether the client takes what it is sent."""
-        return not self.flow.write_paused
+        return not self._protocol.flow.write_paused
+
+    @property
+    def relays(self) -> bool:
+        """Whether the length of the body was left open."""
+        return self._chunked
 
     def take_body(self) -> bytes | None:
-        """The whole body of the request if it has arrived, with nothing left for `receive` but the client's leaving.
-
-        None: ask `receive`.
-        """
-        if self.more_body or self.disconnected or self.waiting_for_100_continue:
+        """The whole body of the request if it has arrived. None: ask `read_body`."""
+        if self.more_body or self.disconnected:
             return None
-        self.flow.resume_reading()
-        self.message_event.clear()
-        body, self.body = bytes(self.body), bytearray()
+        self._protocol.flow.resume_reading()
+        body, self.body = self.body, b""
         return body
 
-    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, more_body: bool) -> None:
-        """Send the head and what there is of the body in one write.
-
-        `headers` are valid, with names in lower case, without connection and transfer-encoding. Where they do not tell
-        the length of the body, it is sent in chunks (RFC 9112 section 6.3).
-        """
+    async def read_body(self) -> bytes | None:
+        """What has come of the body since the last call, waiting for some; None: the client has left."""
+        if not self._asked and _expects_continue(self.headers) and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._asked = True
+        self._protocol.flow.resume_reading()
+        if self.more_body and not self.body and not self.disconnected:
+            event = self.message_event = asyncio.Event()
+            try:
+                await event.wait()
+            finally:
+                self.message_event = _NOBODY
         if self.disconnected:
-            return
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        self.chunked_encoding = status != 204
-        pieces = [STATUS_LINE[status]]
-        for name, value in headers:
-            pieces += (name, b": ", value, b"\r\n")
-            if name == b"content-length":
-                self.expected_content_length = int(value)
-                self.chunked_encoding = False
-        if not self.keep_alive:
-            pieces.append(b"connection: close\r\n")
-        pieces.append(b"transfer-encoding: chunked\r\n\r\n" if self.chunked_encoding else b"\r\n")
-        self._put(pieces, body, more_body=more_body)
+            return None
+        body, self.body = self.body, b""
+        return body
+
+    def begin(self, status: int, lines: bytes, length: int | None, body: bytes, *, more_body: bool) -> None:
+        """Send the head and what there is of the body in one write."""
+        if not self.disconnected:
+            self._put(self._head(status, lines, length), body, more_body=more_body)
 
     def write(self, body: bytes) -> bool:
         """Send a piece of the body in chunked coding; returns whether there is room for more."""
         if body and not self.transport.is_closing():
             self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-        return not self.flow.write_paused
+        return not self._protocol.flow.write_paused
 
     def end(self, body: bytes) -> None:
         """Send the last piece of the body, which may be empty."""
         if not self.disconnected:
-            self._put([], body, more_body=False)
+            self._put(b"", body, more_body=False)
 
-    def _put(self, pieces: list[bytes], body: bytes, *, more_body: bool) -> None:
-        if self.chunked_encoding:
-            if body:
-                pieces += (b"%x\r\n" % len(body), body, b"\r\n")
-            if not more_body:
-                pieces.append(b"0\r\n\r\n")
+    async def send_head(self, status: int, lines: bytes, length: int | None, *, closes: bool = False) -> None:
+        """Send the head, as soon as there is room."""
+        if closes:
+            self.keep_alive = False
+        await self._room()
+        if not self.disconnected:
+            self.transport.write(self._head(status, lines, length))
+
+    async def send(self, body: bytes, *, more_body: bool) -> None:
+        """Send a piece of the body, as soon as there is room."""
+        await self._room()
+        if not self.disconnected:
+            self._put(b"", body, more_body=more_body)
+
+    async def _room(self) -> None:
+        flow = self._protocol.flow
+        if flow.write_paused and not self.disconnected:
+            await flow.drain()
+
+    def _head(self, status: int, lines: bytes, length: int | None) -> bytes:
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        if length is not None:
+            self._left = length
+            return b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[status], lines, close, length)
+        self._chunked = status != 204
+        ending = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
+        return b"".join((STATUS_LINE[status], lines, close, ending))
+
+    def _put(self, head: bytes, body: bytes, *, more_body: bool) -> None:
+        if self._chunked:
+            piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            data = b"".join((head, piece, b"" if more_body else b"0\r\n\r\n"))
         else:
-            pieces.append(body)
-            self.expected_content_length -= len(body)
-            if self.expected_content_length < 0 or (self.expected_content_length and not more_body):
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more_body):
                 raise RuntimeError("the body is not as long as its head says")
-        self.transport.write(b"".join(pieces))
+            data = head + body
+        if data:
+            self.transport.write(data)
         if not more_body:
             self.response_complete = True
-            self.message_event.set()
             if not self.keep_alive:
                 self.transport.close()
-            self.on_response()
+            self._protocol.on_response_complete()
 
+    def when_left(self, told: Callable[[], None] | None) -> None:
+        """Call `told` when the client leaves; None: nobody wants to know any more."""
+        self.message_event = _NOBODY if told is None else _Leaving(self, told)
+        if told is not None and self.disconnected:
+            told()
 
-def answering_of(scope: Scope) -> Answering | None:
-    """The request as our protocol keeps it; None on another server."""
-    answering: Answering | None = (scope.get("extensions") or {}).get(_EXTENSION)
-    return answering
+    def failed(self, mistake: Exception) -> None:
+        """Log it and close the connection."""
+        self._protocol.logger.error("a request could not be served", exc_info=mistake)
+        self.transport.close()
+
+    def over(self) -> None:
+        """The task may be forgotten. What was not answered to its end cannot be answered any more."""
+        self._protocol.tasks.discard(cast("asyncio.Task[None]", self.task))
+        if not self.response_complete and not self.disconnected:
+            self.transport.close()
 
 
 class TransportProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, whose requests are `Answering`. Neither WebSockets nor a limit of connections."""
+    """uvicorn's protocol, with the short way where the application has one. Neither WebSockets nor a limit of
+    connections.
+    """
 
     _idle_since: float | None = None  # by the loop's clock; None while a request runs or arrives
+    _direct: Mapping[bytes, Direct] = _NONE
+    cycle: RequestResponseCycle | DirectAnswering | None  # type: ignore[assignment]  # uvicorn's knows only its own
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """A client is connected."""
+        super().connection_made(transport)
+        offered = getattr(self.config.app, "direct", None)
+        if offered is not None:
+            self._direct = cast(DirectApp, self.config.app).direct(self.server[1] if self.server else None)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field of the head, or of a trailer, of which nobody is told."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Begin to serve a request, or let it wait behind the one that is being answered."""
-        parser, scope = self.parser, self.scope
-        version = parser.get_http_version()
-        if version != "1.1":
-            scope["http_version"] = version
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        scope["method"] = parser.get_method().decode("ascii")
+        parser, before = self.parser, self.cycle
+        cycle: RequestResponseCycle | DirectAnswering
+        path, _, query = self.url.partition(b"?")
+        serve: Any = self._direct.get(path) if parser.get_method() == b"POST" else None
+        keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+        headers, self.headers = self.headers, []  # what follows are trailers, of which nobody is told
+        if serve is not None:
+            cycle = DirectAnswering(self, headers, query.partition(b"#")[0] if query else query, keep_alive)
+        else:
+            serve, cycle = self.app, self._asgi_cycle(headers, keep_alive)
+        self.cycle = cycle
+        if before is None or before.response_complete:
+            self._serve(cycle, serve)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cast(Any, cycle), serve))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the request's body."""
+        cycle = self.cycle
+        assert cycle is not None  # noqa: S101 - the head came before
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """The request has arrived."""
+        cycle = self.cycle
+        assert cycle is not None  # noqa: S101
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
+
+    def _serve(self, cycle: RequestResponseCycle | DirectAnswering, serve: Any) -> None:
+        if isinstance(cycle, DirectAnswering):
+            cycle.task = task = self.loop.create_task(serve(cycle))
+            self.tasks.add(task)
+        else:
+            self._start_asgi_task(cycle, serve)
+
+    def _asgi_cycle(self, headers: Headers, keep_alive: bool) -> RequestResponseCycle:
+        url, version = httptools.parse_url(self.url), self.parser.get_http_version()
+        super().on_message_begin()  # makes the scope
+        scope, path = self.scope, url.path.decode("ascii")
+        scope["headers"] = headers
+        scope["http_version"] = version
+        scope["method"] = self.parser.get_method().decode("ascii")
         scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
         scope["raw_path"] = self.root_path.encode("ascii") + url.path
         scope["query_string"] = url.query or b""
-        before = self.cycle
-        self.cycle = answering = Answering(
+        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
+        scope["extensions"] = extensions
+        return RequestResponseCycle(
             scope,
             self.transport,
             self.flow,
@@ -132,17 +299,10 @@ class TransportProtocol(HttpToolsProtocol):
             self.access_log,
             self.server_state.default_headers,
             asyncio.Event(),
-            self.expect_100_continue,
-            version != "1.0" and parser.should_keep_alive(),
+            _expects_continue(headers),
+            keep_alive,
             self.on_response_complete,
         )
-        extensions: dict[str, Any] = {_EXTENSION: answering}
-        scope["extensions"] = extensions
-        if before is None or before.response_complete:
-            self._start_asgi_task(answering, self.app)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((answering, self.app))
 
     # The timer of an idle connection: one that is set while none is, and looks when it fires whether it is idle and
     # since when. To set and cancel one for each request would cost as much as its framing.
@@ -154,8 +314,7 @@ class TransportProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            answering, app = self.pipeline.pop()
-            self._start_asgi_task(answering, app)
+            self._serve(*self.pipeline.pop())
             return
         self._idle_since = now = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -165,8 +324,10 @@ class TransportProtocol(HttpToolsProtocol):
         self._idle_since = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone; so is the timer."""
+        """The client is gone; so is the timer, and what would keep this object in a circle."""
         super().connection_lost(exc)
+        self.cycle = None
+        self.pipeline.clear()
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
@@ -194,3 +355,7 @@ class TransportProtocol(HttpToolsProtocol):
         )
         self.transport.write(head + body)
         self.transport.close()
+
+
+def _expects_continue(headers: Headers) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)

@@ -1,19 +1,26 @@
 """Notices that a client has left, or takes nothing any more, and cancels the task that serves it.
 
-A task that waits for `receive()` costs more than routing a request, so it starts only for those that take longer.
+To watch costs more than to route a request, so it begins only for those that take longer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Protocol
 
-from starlette.types import Receive
+from balancer.proxy.answering import Answering
 
 _LAZY_SECONDS = 0.03
 _CHECK_SECONDS = 1.0
 # Progress is looked at at least this often within the write timeout.
 _CHECKS = 4
+
+
+class Watched(Protocol):
+    """Whoever serves a client."""
+
+    def watch(self) -> object:
+        """Begin to watch the client."""
 
 
 class Watches:
@@ -26,8 +33,8 @@ class Watches:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._young: set[ClientWatch] = set()  # came since the timer fired last
-        self._waiting: set[ClientWatch] = set()  # came before: due when it fires next
+        self._young: set[Watched] = set()  # came since the timer fired last
+        self._waiting: set[Watched] = set()  # came before: due when it fires next
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -37,24 +44,24 @@ class Watches:
             self._loop = asyncio.get_running_loop()
         return self._loop
 
-    def add(self, watch: ClientWatch) -> None:
-        """Begin `watch` after one to two periods, unless it is discarded before."""
-        self._young.add(watch)
+    def add(self, watched: Watched) -> None:
+        """Begin to watch after one to two periods, unless discarded before."""
+        self._young.add(watched)
         if self._timer is None:
             self._set_timer()
 
-    def discard(self, watch: ClientWatch) -> None:
-        """Do not begin `watch`."""
-        self._young.discard(watch)
-        self._waiting.discard(watch)
+    def discard(self, watched: Watched) -> None:
+        """Do not begin."""
+        self._young.discard(watched)
+        self._waiting.discard(watched)
 
     def _set_timer(self) -> None:
         self._timer = self.loop.call_later(_LAZY_SECONDS, self._fire)
 
     def _fire(self) -> None:
         due, self._waiting, self._young = self._waiting, self._young, set()
-        for watch in due:
-            watch.begin()
+        for watched in due:
+            watched.watch()
         self._timer = None
         if self._waiting:
             self._set_timer()
@@ -68,17 +75,14 @@ class ClientWatch:
     """
 
     __slots__ = (
+        "_answering",
         "_check_seconds",
         "_closing",
         "_loop",
         "_moved_at",
         "_owner",
         "_progress",
-        "_receive",
-        "_task",
         "_timer",
-        "_transport",
-        "_watches",
         "_write_timeout_seconds",
         "gone",
         "sends_begun",
@@ -86,23 +90,21 @@ class ClientWatch:
         "stalled",
     )
 
-    def __init__(self, watches: Watches, receive: Receive, transport: Any, write_timeout_seconds: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, answering: Answering, write_timeout_seconds: float) -> None:
         self.gone = False
         self.stalled = False
         self.sends_begun = 0
         self.sends_done = 0
-        self._watches = watches
-        self._receive = receive
-        self._transport = transport
+        self._loop = loop
+        self._answering = answering
+        self._owner = answering.task
         self._write_timeout_seconds = write_timeout_seconds
         self._check_seconds = min(_CHECK_SECONDS, write_timeout_seconds / _CHECKS)
         self._closing = False
         self._progress: tuple[int, int] = (0, 0)
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = watches.loop
-        self._owner = asyncio.current_task(self._loop)
-        watches.add(self)
+        self._moved_at = loop.time()
+        self._timer = loop.call_later(self._check_seconds, self._check)
+        answering.when_left(self._leave)
 
     @property
     def client_left(self) -> bool:
@@ -118,47 +120,33 @@ class ClientWatch:
     def stop(self) -> None:
         """End the watch; the task it watches for is done. Call before anything else can be cancelled."""
         self._owner = None
-        if self._task is None:
-            self._watches.discard(self)
-            return
-        self._task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._answering.when_left(None)
+        self._timer.cancel()
 
-    def begin(self) -> None:
-        """Watch from now on; `Watches` calls this."""
-        self._task = self._loop.create_task(self._listen())
-        self._moved_at = self._loop.time()
-        self._timer = self._loop.call_later(self._check_seconds, self._check)
-
-    async def _listen(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _leave(self) -> None:
         self.gone = True
-        self._cancel_owner()
+        if self._owner is not None:
+            self._owner.cancel()
 
     def _check(self) -> None:
-        transport = self._transport
+        transport = self._answering.transport
         if transport is not None and transport.is_closing() and not self._closing:
             # With another request behind this one on the connection, the server tells only that one.
-            self.gone = True
-            self._cancel_owner()
+            self._leave()
             return
         if self._takes_nothing(self._loop.time()):
             self.stalled = True
             if transport is not None:
                 transport.abort()
-            self._cancel_owner()
+            if self._owner is not None:
+                self._owner.cancel()
             return
         self._timer = self._loop.call_later(self._check_seconds, self._check)
 
     def _takes_nothing(self, now: float) -> bool:
-        buffered = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        transport = self._answering.transport
+        buffered = transport.get_write_buffer_size() if transport is not None else 0
         progress = (self.sends_done, buffered)
         if progress != self._progress or self.sends_begun == self.sends_done:
             self._progress, self._moved_at = progress, now
         return now - self._moved_at >= self._write_timeout_seconds
-
-    def _cancel_owner(self) -> None:
-        if self._owner is not None:
-            self._owner.cancel()

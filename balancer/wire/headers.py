@@ -43,6 +43,7 @@ _NOT_UPSTREAM = _HOP_BY_HOP | {
     b"x-request-id",
 }
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {
+    b"content-length",  # told apart: the body's length may change on the way
     b"set-cookie",
     b"x-attempts",
     b"x-failover-count",
@@ -100,17 +101,23 @@ def upstream_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str, *,
     return b"".join(pieces)
 
 
-def downstream_headers(headers: Iterable[tuple[bytes, bytes]], *, keep_length: bool) -> Headers:
-    """The endpoint's end-to-end fields. Without `keep_length` the body's length may change on the way."""
-    kept: Headers = []
-    for field in headers:
-        name = field[0]
+def downstream_lines(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None]:
+    """The endpoint's end-to-end fields as ready lines, and beside them the length it tells of its body."""
+    pieces: list[bytes] = []
+    length = None
+    for name, value in headers:
         if name not in _NOT_DOWNSTREAM:
-            if keep_length or name != b"content-length":
-                kept.append(field)
-        elif name == b"connection" and field[1].lower() not in _NAMES_NO_FIELD:
-            return downstream_headers(_end_to_end(headers), keep_length=keep_length)
-    return kept
+            pieces += (name, b": ", value, b"\r\n")
+        elif name == b"content-length":
+            length = int(value)
+        elif name == b"connection" and value.lower() not in _NAMES_NO_FIELD:
+            return downstream_lines(_end_to_end(headers))
+    return b"".join(pieces), length
+
+
+def fields_of(lines: bytes) -> Headers:
+    """What stands in ready lines."""
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])]
 
 
 def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -119,9 +126,15 @@ def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [field for field in headers if field[0] not in named and field[0] != b"connection"]
 
 
-def endpoint_headers(endpoint: Endpoint) -> Headers:
-    """Who serves: `X-LB-Endpoint` is the unique name, percent-encoded; `x-routed-node` is host:port."""
-    return [(b"x-lb-endpoint", visible(endpoint.name)), (b"x-routed-node", node_of(endpoint.base_url).encode())]
+def served_lines(endpoint: Endpoint, model: str | None) -> bytes:
+    """Who serves, and which model it really is: `x-lb-endpoint` is the unique name, percent-encoded; `x-routed-node`
+    is host:port.
+    """
+    lines = b"x-lb-endpoint: %b\r\nx-routed-node: %b\r\n" % (
+        visible(endpoint.name),
+        node_of(endpoint.base_url).encode(),
+    )
+    return lines if model is None else lines + b"x-selected-model: %b\r\n" % visible(model)
 
 
 def visible(text: str) -> bytes:
