@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,7 +52,7 @@ class Stage:
 
     def __init__(self, directory: Path, backends: int = 3, **environ: str) -> None:
         self._directory = directory
-        self._port = _free_port()
+        self._port = free_port()
         self._environ = {
             "PATH": os.environ.get("PATH", ""),
             "PYTHONPATH": str(_ROOT),
@@ -240,9 +242,13 @@ class _Backends:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_SECONDS)
 
 
-def _free_port() -> int:
-    """Free at this moment; the balancer keeps it over restarts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port() -> int:
+    """Free at this moment, for a process that keeps it over restarts.
+
+    None of those that systems give to connections that go out: one of them would get it while nobody listens.
+    """
+    for port in random.sample(range(11_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from tests.browser.stage import DEADLINE_SECONDS, eventually
+from tests.browser.stage import DEADLINE_SECONDS, eventually, free_port
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LISTENING = re.compile(r"listening on (http://\S+)")
@@ -27,7 +27,7 @@ class Tester:
         self._environ = {
             "PATH": os.environ.get("PATH", ""),
             "PYTHONPATH": str(_ROOT),
-            "LT_PORT": "0",
+            "LT_PORT": str(free_port()),
             "LT_DATA_DIR": str(directory / "data"),
             **environ,
         }
@@ -64,7 +64,6 @@ class Tester:
     def restart(self) -> None:
         """End it and start it again, at the same address."""
         self.stop()
-        self._environ["LT_PORT"] = self.url.rpartition(":")[2]
         self.start()
 
     def runs(self) -> Any:
