@@ -398,7 +398,7 @@ def test_models_do_not_disturb_one_another() -> None:
 
 def lanes() -> int:
     gc.collect()
-    return sum(isinstance(thing, Lane) for thing in gc.get_objects())
+    return sum(type(thing) is Lane for thing in gc.get_objects())
 
 
 def test_model_names_of_clients_do_not_fill_the_memory() -> None:
