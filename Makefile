@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What is skipped is told with its reason; pictures of what failed stay in build/browser.
-BROWSER_OPTIONS := --timeout 120 -rfEs --output build/browser --screenshot only-on-failure
+BROWSER_OPTIONS := -rfEs --output build/browser --screenshot only-on-failure
 # AGAIN=1: a test that failed is run once more, which decides. For machines that may stand still for seconds.
 again = $(if $(AGAIN),|| $(BIN)/python -m pytest $(1) -rfEsp --last-failed --last-failed-no-failures none)
 
@@ -33,7 +33,7 @@ test-code: $(VENV)/.installed-dev webui  ## checks and the tests that drive no b
 	$(BIN)/python scripts/webui.py --install-node test
 
 test-browser: $(VENV)/.installed-dev webui  ## only the tests that drive a browser
-	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS) $(call again,tests/browser --timeout 120)
+	$(BIN)/python -m pytest tests/browser $(BROWSER_OPTIONS) $(call again,tests/browser)
 
 check: $(VENV)/.installed-dev  ## style, types and layers
 	scripts/check

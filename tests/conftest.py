@@ -6,6 +6,7 @@ of Playwright, which does not go together with asyncio tests in one process.
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -45,6 +46,15 @@ async def database(template: Path, tmp_path: Path) -> AsyncIterator[Database]:
     database = await Database.open(url_of(tmp_path / "lb.db"))
     yield database
     await database.close()
+
+
+@pytest.fixture
+def fresh_heap() -> Iterator[None]:
+    """The garbage collector knows only what is made from now on: a look at that is quick, and tells of nothing else."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

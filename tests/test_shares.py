@@ -401,6 +401,7 @@ def lanes() -> int:
     return sum(type(thing) is Lane for thing in gc.get_objects())
 
 
+@pytest.mark.usefixtures("fresh_heap")
 def test_model_names_of_clients_do_not_fill_the_memory() -> None:
     before = lanes()
     pool = pool_of(endpoint(1, 60), endpoint(2, 40))

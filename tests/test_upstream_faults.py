@@ -309,6 +309,7 @@ async def nothing_is_left(client: Connections, server: RawServer) -> None:
 
 @pytest.mark.parametrize("where", ["tcp", "tls handshake", "tunnel", "inner handshake", "head", "reused head"])
 @both_loops
+@pytest.mark.usefixtures("fresh_heap")
 async def test_a_cancelled_open_leaves_nothing(where: str) -> None:
     async def established(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -340,6 +341,7 @@ async def test_a_cancelled_open_leaves_nothing(where: str) -> None:
 
 
 @both_loops
+@pytest.mark.usefixtures("fresh_heap")
 async def test_cancelled_at_any_step() -> None:
     async with RawServer(says(answer(b"x" * 200_000))) as server, connections() as client:
         for steps in range(40):
@@ -357,6 +359,7 @@ async def test_cancelled_at_any_step() -> None:
 
 
 @both_loops
+@pytest.mark.usefixtures("fresh_heap")
 async def test_closing_early_tells_the_endpoint() -> None:
     async with RawServer(says(STREAM_HEAD + chunked(b"begun", last=False))) as server, connections() as client:
         response = await post(client, endpoint(server))
