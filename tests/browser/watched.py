@@ -24,7 +24,8 @@ _TELL_VIOLATIONS = """
 _RUN_AXE = """
     async (tags) => {
         // What fades in is hard to read until it is there.
-        const ends = (each) => Number.isFinite(each.effect?.getComputedTiming().endTime);
+        const ends = (each) =>
+            each.playState === "running" && Number.isFinite(each.effect?.getComputedTiming().endTime);
         await Promise.allSettled(document.getAnimations().filter(ends).map((each) => each.finished));
         const found = await axe.run(document, { runOnly: { type: "tag", values: tags }, resultTypes: ["violations"] });
         return found.violations.map(({ id, help, nodes }) =>
