@@ -130,6 +130,39 @@ class TestLoads:
         assert {"changed", "interrupted"} <= {badge["id"] for badge in result["badges"]}
         assert run.state == "stopped"
 
+    async def test_stages_keep_their_figures_when_something_else_changes(self) -> None:
+        stages = [{"seconds": 0.4, "end": 20}] * 3
+        async with fake() as backend:
+            run = await prepared({"url": backend.base_url, "load": {"kind": "stages", "stages": stages}})
+            task = run.start()
+            await eventually(lambda: run.cards[0].ledger.ok > 0)
+            run.change(0, {"stop": {"errors": 100}})
+            await asyncio.wait_for(task, 10)
+        assert [segment["label"] for segment in outcome(run)["segments"]] == ["stage 1", "stage 2", "stage 3"]
+
+    async def test_other_stages_have_figures_of_their_own_too(self) -> None:
+        async with fake() as backend:
+            first = {"kind": "stages", "stages": [{"seconds": 60, "end": 20}]}
+            run = await prepared({"url": backend.base_url, "load": first})
+            task = run.start()
+            await eventually(lambda: run.cards[0].ledger.ok > 0)
+            run.change(0, {"load": {"kind": "stages", "stages": [{"seconds": 0.2, "end": 30}] * 2}})
+            await asyncio.wait_for(task, 10)
+        assert [segment["level"] for segment in outcome(run)["segments"]] == [20, 30, 30]
+
+    async def test_prompts_of_another_file_are_not_taken_up_under_way(self) -> None:
+        sets = {name: parse_prompt_set(f'"{name}"'.encode()) for name in "ab"}
+        async with fake(ttft_seconds=0.01) as backend:
+            card = {"url": backend.base_url, "prompt": {"kind": "set", "set": "a"}}
+            run = await prepared(card, sets=sets)
+            task = run.start()
+            await eventually(lambda: run.cards[0].ledger.ok > 0)
+            with pytest.raises(BadInput, match=r"prompt.set: cannot be changed"):
+                run.change(0, {"prompt": {"kind": "set", "set": "b"}})
+            run.stop()
+            await task
+        assert outcome(run)["changes"] == [] and outcome(run)["card"]["prompt"]["set"] == "a"
+
 
 class TestTheEnd:
     async def test_after_so_many_failures(self) -> None:
@@ -168,6 +201,24 @@ class TestTheEnd:
         result = outcome(run)
         assert (result["totals"]["cancelled"], result["totals"]["failed"]) == (1, 0)
         assert "cut_off" in {badge["id"] for badge in result["badges"]}
+
+    async def test_the_time_limit_holds_when_the_last_request_was_sent(self) -> None:
+        async with fake(fault="stall_headers") as backend:
+            stop = {"requests": 1, "seconds": 0.2}
+            run = await asyncio.wait_for(load(backend, stop=stop, drain_seconds=0.1), 5)
+            card = {"url": backend.base_url, "stop": {"requests": 1}, "drain_seconds": 0.1}
+            capped = await prepared(card, caps=Caps(seconds=0.2))
+            await asyncio.wait_for(capped.run(), 5)
+        result = outcome(run)
+        assert (result["reason"], result["totals"]["cancelled"]) == ("requests", 1)
+        assert result["window"]["ended_seconds"] < 0.3
+        assert outcome(capped)["totals"]["cancelled"] == 1
+
+    async def test_tokens_of_answers_that_break_off_count_for_the_limit(self) -> None:
+        async with fake(fault="bad_json", fault_after=10) as backend:
+            run = await asyncio.wait_for(load(backend, stop={"tokens": 50, "seconds": 5}, max_tokens=10), 8)
+        assert outcome(run)["reason"] == "tokens"
+        assert outcome(run)["totals"]["ok"] == 0
 
     async def test_stopping_by_hand_and_at_once(self) -> None:
         async with fake(ttft_seconds=30) as backend:
@@ -218,6 +269,20 @@ def test_of_very_many_requests_the_first_and_the_latest_are_kept() -> None:
         ledger.note_done(answered(number, sent_ns=number + 2, ended_ns=number + 3))
     numbers = [record.number for record in ledger.kept]
     assert numbers == [*range(MOST_ROWS), *range(MOST_ROWS + RECENT, MOST_ROWS + 2 * RECENT)]
+
+
+def test_a_stage_waits_for_the_answers_to_what_was_sent_in_it() -> None:
+    ledger = Ledger(())
+    ledger.begin(1)
+    ledger.open_window(1)
+    for number in range(3):  # one request in each stage, none answered before the last one
+        ledger.open_segment(f"stage {number + 1}", "rate", 1, 10 + number)
+        ledger.note_sent(10 + number)
+    for number in range(3):
+        ledger.note_done(answered(number, sent_ns=10 + number, ended_ns=1_000 + number))
+    ledger.end_window(2_000)
+    assert [segment.tally.summary(2_000)["ok"] for segment in ledger.segments] == [1, 1, 1]
+    assert [segment.tally.summary(2_000)["completed"] for segment in ledger.segments] == [0, 0, 3]
 
 
 async def test_cards_together_need_open_files() -> None:

@@ -185,6 +185,14 @@ class TestTally:
         gap = tally.littles_law_gap_percent(0)
         assert gap is not None and gap < 0.1
 
+    def test_an_end_that_is_noticed_late_still_lowers_the_level(self) -> None:
+        # The last byte came before the window began, the request was counted out after.
+        tally = Tally(10 * SECOND, GoodRequests(()), in_flight=1)
+        tally.note_level(-1, 10 * SECOND - MS)
+        tally.note_level(1, 11 * SECOND)
+        assert (tally.in_flight.now, tally.in_flight.peak) == (1, 1)
+        assert tally.in_flight.mean(12 * SECOND) == pytest.approx(0.5)
+
 
 class TestObjectives:
     @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ class CardRun:
         self._outlet.follow(card)
         self._pacer = Pacer(self._outlet, self.ledger, caps.connections)
         self._timers: list[asyncio.TimerHandle] = []
+        self._load_began_seconds = 0.0
+        self._stages_begun = 0
         self._hurry = asyncio.Event()
         self._steps: list[Step] = []
         self._rates: list[float] = []
@@ -110,17 +112,20 @@ class CardRun:
         new = changed(self.card, changes, place)
         if new == self.card:
             return
-        seconds = (time.perf_counter_ns() - self.ledger.begun_ns) / NANOSECONDS if self.ledger.begun_ns else 0.0
+        seconds = self._passed_seconds() if self.ledger.begun_ns else 0.0
         self.changes.append({"seconds": seconds, "fields": sorted(changes), "load": new.load.model_dump(mode="json")})
         load_changed = new.load != self.card.load
         self.card = new
         self._outlet.follow(new)
         self.ledger.judge_by(parse_slos(new.slo))
-        if self.phase != "waiting" and not self.over:
-            self._disarm()
-            self._arm()
-            if load_changed:
-                self._pacer.interrupt()
+        if self.phase == "waiting" or self.over:
+            return
+        self._disarm()
+        if load_changed:
+            self._load_began_seconds, self._stages_begun = seconds, 0
+            self._end_segment()
+            self._pacer.interrupt()
+        self._arm()
 
     # -- phases
 
@@ -148,7 +153,7 @@ class CardRun:
                 self.end("failed")
             if self.over or len(self.ledger.segments) <= len(labels):
                 break
-            self.ledger.end_segment(time.perf_counter_ns())
+            self._end_segment()
             self._pacer.rest()
             if not await self._pacer.idle(self.card.drain_seconds):
                 await self._pacer.cut()
@@ -175,15 +180,11 @@ class CardRun:
 
     async def _finish(self) -> None:
         self.phase = "draining"
-        seconds = math.inf if self.reason in _COMPLETE else self.card.drain_seconds
-        if self._pacer.busy and not self.aborted:
-            draining = asyncio.ensure_future(self._pacer.idle(seconds))
-            hurry = asyncio.ensure_future(self._hurry.wait())
-            try:
-                await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                draining.cancel()
-                hurry.cancel()
+        if self.reason in _COMPLETE:
+            await self._drain(max(0.0, self._limit()[0] - self._passed_seconds()))
+            self._pacer.rest()
+            self.ledger.end_window(time.perf_counter_ns())
+        await self._drain(self.card.drain_seconds)
         await self._pacer.cut()
         now_ns = time.perf_counter_ns()
         self.ledger.end_window(now_ns)
@@ -193,26 +194,46 @@ class CardRun:
             self.problem = "sending ended before the warm-up did: nothing was measured"
         self.phase = "done"
 
+    async def _drain(self, seconds: float) -> None:
+        """Wait for what is under way: so long, until it is over, or until somebody is in a hurry."""
+        if not self._pacer.busy or self.aborted:
+            return
+        draining = asyncio.ensure_future(self._pacer.idle(seconds))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            draining.cancel()
+            hurry.cancel()
+
     # -- rules
+
+    def _passed_seconds(self) -> float:
+        return (time.perf_counter_ns() - self.ledger.begun_ns) / NANOSECONDS
+
+    def _limit(self) -> tuple[float, str]:
+        """After how many seconds sending ends at the latest, and the reason that is given."""
+        seconds = self.card.stop.seconds
+        return (seconds, "seconds") if seconds else (self._caps.seconds, "cap")
 
     def _arm(self) -> None:
         """Timers of the rules that go by time, and of the window and the stages."""
-        passed = (time.perf_counter_ns() - self.ledger.begun_ns) / NANOSECONDS
-        card = self.card
-        limit, reason = self._caps.seconds, "cap"
-        if card.stop.seconds:
-            limit, reason = card.stop.seconds, "seconds"
+        passed, card = self._passed_seconds(), self.card
+        limit, reason = self._limit()
         self._later(limit - passed, self.end, reason)
-        if isinstance(card.load, Sweep):
+        if self.over or isinstance(card.load, Sweep):
             return
-        settling = card.warmup_seconds + settling_seconds(card.load)
+        settling = card.warmup_seconds
+        if ramp := settling_seconds(card.load):
+            settling += self._load_began_seconds + ramp
         if self.ledger.window is None:
             self.phase = "warmup" if settling > passed else "running"
             self._later(settling - passed, self._open_window)
-        if isinstance(card.load, Stages) and not self.ledger.segments:
-            begins = 0.0
-            for number, stage in enumerate(card.load.stages, start=1):
-                self._later(begins, self._open_segment, f"stage {number}", card.load.of, stage.end)
+        if isinstance(card.load, Stages):
+            begins = self._load_began_seconds
+            for place, stage in enumerate(card.load.stages):
+                if place >= self._stages_begun:
+                    self._later(begins - passed, self._open_stage, card.load, place)
                 begins += stage.seconds
 
     def _later(self, seconds: float, act: Any, *arguments: Any) -> None:
@@ -230,6 +251,14 @@ class CardRun:
         self.phase = "running"
         self.ledger.open_window(time.perf_counter_ns())
 
+    def _open_stage(self, load: Stages, place: int) -> None:
+        self._stages_begun = place + 1
+        self._open_segment(f"stage {place + 1}", load.of, load.stages[place].end)
+
+    def _end_segment(self) -> None:
+        self.ledger.end_segment(time.perf_counter_ns())
+        self._outlet.segment = 0
+
     def _open_segment(self, label: str, of: str, level: float) -> None:
         self.ledger.open_segment(label, of, level, time.perf_counter_ns())
         self._outlet.segment = len(self.ledger.segments)
@@ -241,7 +270,7 @@ class CardRun:
         stop, ledger = self.card.stop, self.ledger
         if stop.errors and ledger.failed >= stop.errors:
             self.end("errors")
-        if ledger.tokens_out >= (stop.tokens or self._caps.tokens):
+        if ledger.tokens_spent >= (stop.tokens or self._caps.tokens):
             self.end("tokens" if stop.tokens else "cap")
 
     # -- how it stands

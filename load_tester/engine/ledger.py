@@ -27,7 +27,10 @@ class Segment:
 
 
 class Ledger:
-    """Counts for one card. All stamps are monotonic nanoseconds; `objectives` judge requests and windows."""
+    """Counts for one card. All stamps are monotonic nanoseconds; `objectives` judge requests and windows.
+
+    `tokens_out` is what good answers hold; `tokens_spent` has what came before an answer broke off, too.
+    """
 
     def __init__(self, objectives: tuple[Objective, ...]) -> None:
         self.objectives = objectives
@@ -37,6 +40,7 @@ class Ledger:
         self.recent: deque[Record] = deque(maxlen=RECENT)
         self.rows: list[Record] = []
         self.in_flight = self.sent = self.ok = self.failed = self.cancelled = self.tokens_out = 0
+        self.tokens_spent = 0
         self.planned = 0
         self.planned_in_window = 0
         self.begun_ns = 0
@@ -107,12 +111,13 @@ class Ledger:
             tally.note_level(-1, record.ended_ns)
             tally.add(record)
         self.recent.append(record)
-        if self._open and record.sent_ns >= self._open[0].begun_ns and len(self.rows) < MOST_ROWS:
+        if len(self.rows) < MOST_ROWS and any(tally.holds(record) for tally in self._open):
             self.rows.append(record)
         record.gaps_ns = []  # pooled by now; kept, they would be most of the memory
 
     def _count(self, record: Record) -> None:
         series = self.series
+        self.tokens_spent += record.tokens_out or record.chunks
         if record.ok:
             self.ok += 1
             self.tokens_out += record.tokens_out
@@ -167,7 +172,7 @@ class Ledger:
 
     def _tally(self, now_ns: int) -> Tally:
         tally = Tally(now_ns, self._is_good, in_flight=self.in_flight)
-        # The last closed segment still waits for answers to what was sent in it.
-        self._open = [each for each in self._open if each is self.window or not each.ended_ns][-2:]
+        # A segment that is over still waits for the answers to what was sent in it.
+        self._open = [each for each in self._open if each is self.window or not each.settled]
         self._open.append(tally)
         return tally

@@ -42,7 +42,13 @@ DEFINITIONS: tuple[Definition, ...] = (
         "nearest rank: sample number ceil(n x p / 100) in ascending order; raw to 200,000 samples, then a histogram "
         "within 0.1 %; p99.9 from 10,000 samples; never averaged",
     ),
-    Definition("window", "Window", "s", "from the end of warm-up and ramp to the end of sending, before the drain"),
+    Definition(
+        "window",
+        "Window",
+        "s",
+        "from the end of warm-up and ramp to the end of sending, before the drain; with a limit of requests, to the last "
+        "answer",
+    ),
     Definition("knee", "Knee", "", "the step with the greatest throughput / mean E2E"),
 )
 

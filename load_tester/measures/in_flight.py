@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class InFlight:
-    """A level over time from `begun_ns` on. Times must not decrease."""
+    """A level over time from `begun_ns` on. A time that lies before the last one counts as the last one."""
 
     __slots__ = ("_area", "_at_ns", "_begun_ns", "now", "peak")
 

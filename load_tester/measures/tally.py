@@ -95,12 +95,22 @@ class Tally:
 
     def note_level(self, by: int, at_ns: int) -> None:
         """Something begins or ends to be under way, wherever it belongs."""
-        if not self.ended_ns and at_ns >= self.begun_ns:
+        # What ended just before the window may be counted out within it: it was counted in, so out it must go.
+        if not self.ended_ns:
             self.in_flight.change(by, at_ns)
 
     def end(self, at_ns: int) -> None:
         """The window is over."""
         self.ended_ns = self.ended_ns or max(at_ns, self.begun_ns)
+
+    def holds(self, record: Record) -> bool:
+        """Whether a request was sent within the window."""
+        return record.sent_ns >= self.begun_ns and not (self.ended_ns and record.sent_ns >= self.ended_ns)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the window is over, and so is all that was sent in it."""
+        return bool(self.ended_ns) and self.sent <= self.ok + self.failed + self.cancelled
 
     def add(self, record: Record) -> None:
         """A request is over. Whether it belongs to the window follows from when it was sent and when it ended."""
@@ -114,7 +124,7 @@ class Tally:
                 self.completed_good += good
                 self.tokens_in += record.tokens_in
                 self.tokens_out += record.tokens_out
-        if record.sent_ns >= self.begun_ns and not (self.ended_ns and record.sent_ns > self.ended_ns):
+        if self.holds(record):
             self._add_latencies(record, good)
 
     def _add_latencies(self, record: Record, good: bool) -> None:

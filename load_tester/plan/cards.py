@@ -23,7 +23,7 @@ from load_tester.plan.loads import (
     plain,
     planned_seconds,
 )
-from load_tester.plan.prompts import FixedPrompt, Prompt
+from load_tester.plan.prompts import FixedPrompt, Prompt, PromptSet
 
 # What a process has open beside its connections: its libraries, listeners, the history.
 _OTHER_FILES = 64
@@ -163,6 +163,8 @@ def changed(card: Card, changes: Mapping[str, Any], place: str = "card") -> Card
         if name not in allowed:
             raise BadInput(f"{place}.{name}", "cannot be changed while it runs: stop it and start another")
     new = read_card({**card.model_dump(mode="json"), **changes}, place)
+    if isinstance(new.prompt, PromptSet) and new.prompt != card.prompt:
+        raise BadInput(f"{place}.prompt.set", "cannot be changed while it runs: stop it and start another")
     if isinstance(new.load, Sweep) != isinstance(card.load, Sweep) or (
         isinstance(card.load, Sweep) and new.load != card.load
     ):
