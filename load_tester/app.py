@@ -50,7 +50,7 @@ def create_app(
 
     `app.state.runs` holds the runs while it lives.
     """
-    history = History(Path(settings.data_dir))
+    history = History(Path(settings.data_dir), settings.keep_runs)
     rules = TargetRules(dict(settings.host_rewrites), settings.allow_hosts)
     runs = Runs(history, rules, caps, f"llm-load-tester {version}")
     live, api = Live(), Api(Access(token), wall_clock)
@@ -73,7 +73,9 @@ def create_app(
 
     routes: list[BaseRoute] = [
         Route("/health", health),
-        *SessionRoutes(api, runs, version).routes(),
+        *SessionRoutes(
+            api, runs, version, {"editor_url": settings.editor_url, "keep_runs": settings.keep_runs}
+        ).routes(),
         *RunRoutes(api, runs, live).routes(),
         *LibraryRoutes(api, runs).routes(),
         Route("/api/{rest:path}", nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),

@@ -133,6 +133,8 @@ def _load(chosen: argparse.Namespace) -> dict[str, Any] | None:
     limit = {"max_in_flight": chosen.max_in_flight}
     arrivals = "poisson" if chosen.poisson else "constant"
     if chosen.ramp is not None:
+        if chosen.batch is not None or chosen.stages is not None or chosen.sweep is not None:
+            raise BadInput("--ramp", "goes with --rate or --concurrency alone")
         end, of = (chosen.rate, "rate") if chosen.rate is not None else (chosen.concurrency or 1, "concurrency")
         ramp = {"kind": "ramp", "of": of, "start": 0, "end": end, "seconds": chosen.ramp}
         return {**ramp, "arrivals": arrivals, **limit}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -129,6 +130,8 @@ def read_run(data: bytes) -> dict[str, Any]:
         if not isinstance(each, dict):
             raise BadInput(f"file.cards.{place}", "expected an object")
         read_card(each.get("card"), f"file.cards.{place}.card")
+    if document.get("state") == "running":
+        document["state"] = "stopped"  # exported under way: nothing goes on here
     return document
 
 
@@ -158,9 +161,12 @@ def card_from_older(config: dict[str, Any], place: str) -> Card:
         if value is None or value == "":
             return default
         try:
-            return float(value)
+            read = float(value)
         except (TypeError, ValueError):
-            raise BadInput(f"{place}.{name}", "expected a number") from None
+            read = math.nan
+        if not math.isfinite(read):
+            raise BadInput(f"{place}.{name}", "expected a number")
+        return read
 
     total, limit, delay = int(number("total", 50)), int(number("conc", 0)), number("delay", 0)
     if not total and not limit and not delay:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ async def run_headless(
     """Carry out the command `run`; the exit code. Raises BadInput for what cannot be run."""
     plan, prompt_sets = plan_of(chosen, environ)
     run = await prepare(await _with_model(plan, rules), rules, caps, prompt_sets, made_by)
+    for path in (chosen.json, chosen.csv, chosen.html):
+        _check_writable(path)
     interrupted = _stop_on_signals(run)
     task = run.start()
     if chosen.quiet:
@@ -42,9 +45,10 @@ async def run_headless(
     else:
         await _show_progress(run, task, sys.stderr)
     result = run.result()
-    _write_files(run, result, chosen)
+    # The table first: whatever becomes of the files, what was measured has been shown.
     if not chosen.quiet:
         sys.stdout.write(result_text(result) if str(chosen.json) != "-" else "")
+    _write_files(run, result, chosen)
     if interrupted:
         return INTERRUPTED
     return exit_code(run)
@@ -150,6 +154,15 @@ def _write_files(run: Run, result: dict[str, object], chosen: argparse.Namespace
         _write(chosen.csv, rows_csv(rows).encode())
     if chosen.html is not None:
         _write(chosen.html, report_html(result).encode())
+
+
+def _check_writable(path: Path | None) -> None:
+    """Before the run rather than after it. Raises BadInput."""
+    if path is None or str(path) == "-":
+        return
+    there = path if path.exists() else path.parent
+    if path.is_dir() or not there.exists() or not os.access(there, os.W_OK):
+        raise BadInput(str(path), "cannot be written: expected a file in a directory that is there")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -39,10 +39,14 @@ T = TypeVar("T")
 
 
 class History:
-    """The file in `directory`, made if it is not there. Raises HistoryError."""
+    """The file in `directory`, made if it is not there; of its runs the `keep_runs` that came last, 0: all.
 
-    def __init__(self, directory: Path) -> None:
+    Raises HistoryError.
+    """
+
+    def __init__(self, directory: Path, keep_runs: int = 0) -> None:
         self.path = directory / FILE_NAME
+        self._keep_runs = keep_runs
         self._thread = ThreadPoolExecutor(1, "history")
         self._connection: sqlite3.Connection | None = None
 
@@ -74,6 +78,7 @@ class History:
         def work() -> None:
             blobs = (zlib.compress(orjson.dumps(result)), zlib.compress(orjson.dumps(requests)))
             self._write("INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?,?,?,?,?)", (*values, *blobs))
+            self._forget_oldest()
 
         await self._do(work)
 
@@ -190,6 +195,13 @@ class History:
         if version != _VERSION:
             raise HistoryError(f"{self.path} was written by another version ({version}, this one knows {_VERSION})")
         connection.execute("PRAGMA journal_mode = WAL")
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        # By when they came into the file: one that is imported may have begun before all others.
+        if self._keep_runs:
+            oldest = "DELETE FROM runs WHERE rowid NOT IN (SELECT rowid FROM runs ORDER BY rowid DESC LIMIT ?)"
+            self._write(oldest, (self._keep_runs,))
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[Any]:
         return self._open_connection().execute(query, values).fetchall()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from balancer.auth import is_token
-from balancer.setting_kinds import FILE_PATH, HOST, BadEntry, Kind, choice, items, seconds, whole
+from balancer.setting_kinds import FILE_PATH, HOST, WEB_ADDRESS, BadEntry, Kind, choice, items, seconds, whole
 from balancer.setting_table import Setting, read_table, table_of, unknown
 from balancer.setting_table import setting as _setting
 
@@ -61,6 +61,7 @@ def _token(text: str) -> str:
     return text
 
 
+_EDITOR = Kind(WEB_ADDRESS.expected, lambda text: WEB_ADDRESS.parse(text) if text else "")
 _REWRITES = Kind("typed-host:port=real-host:port, several separated by commas", _rewrites)
 _ALLOWED = Kind("host names, IP addresses or networks, separated by commas", _allowed)
 _TOKEN = Kind("visible ASCII characters without spaces", _token)
@@ -146,6 +147,21 @@ class Settings:
         whole(1, 10**15),
         "1000000000",
         "Most output tokens that one card may cause; it is stopped then.",
+    )
+    keep_runs: int = _setting(
+        "LT_KEEP_RUNS",
+        "Load tester",
+        whole(0, 1_000_000),
+        "500",
+        "How many runs the history keeps; the oldest are removed. 0 keeps all.",
+    )
+    editor_url: str = _setting(
+        "LT_EDITOR_URL",
+        "Load tester",
+        _EDITOR,
+        "",
+        "Where the browser of an operator reaches the balancer's editor, such as https://lb.example.com/admin: the "
+        "page links there. Empty: /admin at the address of the target.",
     )
     log_level: str = _setting(
         "LT_LOG_LEVEL",

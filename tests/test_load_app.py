@@ -149,6 +149,11 @@ class TestAccess:
 
 
 class TestRuns:
+    async def test_the_page_is_told_what_the_settings_say(self, tmp_path: Path) -> None:
+        async with Running(tmp_path, LT_EDITOR_URL="https://lb.example/admin", LT_KEEP_RUNS="7") as tester:
+            about = await tester.get("/api/about")
+        assert (about["editor_url"], about["keep_runs"]) == ("https://lb.example/admin", 7)
+
     async def test_from_start_to_history(self, tester: Running) -> None:
         async with FakeServer() as backend:
             run_id = await tester.start(quick(backend, slo={"ttft_p95": "5s"}), name="First", notes="n")
@@ -244,6 +249,26 @@ class TestRuns:
         await tester.get("/api/compare?runs=one", 422)
         await tester.send("DELETE", f"/api/runs/{ids[0]}")
         await tester.get(f"/api/runs/{ids[0]}", 404)
+
+    async def test_sweeps_are_compared_step_by_step(self, tester: Running) -> None:
+        async with FakeServer() as backend:
+            backend.behaviour = backend.behaviour.changed({"ttft_seconds": 0.01})
+            sweep = {"kind": "sweep", "most": 2, "step_seconds": 0.5}
+            ids = []
+            for _ in range(2):
+                ids.append(await tester.start(quick(backend, load=sweep, stop={}, slo={"ttft_p95": "5s"})))
+                await tester.over(ids[-1])
+            plain = await tester.start(quick(backend))
+            await tester.over(plain)
+        (card,) = (await tester.get(f"/api/compare?runs={ids[0]},{ids[1]}"))["cards"]
+        lines = {(line["metric"], line["statistic"]): line for line in card["lines"]}
+        assert {"knee_level", "knee_throughput", "slo_level", "max_concurrent"} <= {metric for metric, _ in lines}
+        assert lines["knee_level", ""]["unit"] == "users"
+        assert [step["label"] for step in card["steps"]] == ["1 user", "2 users"]
+        steps = {(line["metric"], line["statistic"]) for line in card["steps"][0]["lines"]}
+        assert {("requests_per_second", ""), ("ttft", "p95"), ("e2e", "mean")} <= steps
+        # A sweep and something else have no figure in common.
+        assert (await tester.get(f"/api/compare?runs={ids[0]},{plain}"))["cards"] == []
 
     async def test_paired_cards(self, tester: Running) -> None:
         async with FakeServer() as backend:
@@ -365,6 +390,28 @@ class TestBeforeARun:
 
 
 class TestTheFile:
+    async def test_only_the_newest_runs_are_kept(self, tmp_path: Path) -> None:
+        async with FakeServer() as backend:
+            async with Running(tmp_path, LT_KEEP_RUNS="2") as tester:
+                ids = []
+                for _ in range(3):
+                    ids.append(await tester.start(quick(backend)))
+                    await tester.over(ids[-1])
+                listed = await tester.get("/api/runs")
+                assert {each["id"] for each in listed["past"]} == set(ids[1:]) and listed["total"] == 2
+                # What is imported was begun long ago, but has come last.
+                exported = (await tester.client.get(f"/api/runs/{ids[2]}/export.json")).json()
+                old = {**exported, "id": "old", "started_at": "2020-01-01T00:00:00.000+00:00"}
+                taken = await tester.client.post("/api/runs/import", content=json.dumps(old))
+                assert taken.status_code == 201
+                assert {each["id"] for each in (await tester.get("/api/runs"))["past"]} == {ids[2], "old"}
+            async with Running(tmp_path, LT_KEEP_RUNS="1") as fewer:
+                assert [each["id"] for each in (await fewer.get("/api/runs"))["past"]] == ["old"]
+            async with Running(tmp_path, LT_KEEP_RUNS="0") as everything:
+                for _ in range(2):
+                    await everything.over(await everything.start(quick(backend)))
+                assert (await everything.get("/api/runs"))["total"] == 3
+
     async def test_it_is_ours_alone(self, tmp_path: Path) -> None:
         async with Running(tmp_path):
             assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600

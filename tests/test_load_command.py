@@ -86,6 +86,9 @@ class TestRun:
             (["--url", "{url}", "--concurrency", "5000", "--requests", "1"], "LT_MAX_CONNECTIONS"),
             (["--url", "http://169.254.169.254/v1", "--model", "m", "--requests", "1"], "no load is sent there"),
             (["--url", "{url}", "--requests", "1", "--lengths", "a lot"], "D(in,out)"),
+            (["--url", "{url}", "--sweep", "rate", "--ramp", "5"], "--ramp: goes with --rate or --concurrency"),
+            (["--url", "{url}", "--requests", "1", "--json", "no/such/directory.json"], "cannot be written"),
+            (["--url", "{url}", "--requests", "1", "--html", "."], "cannot be written"),
         ],
     )
     def test_wrong_usage_is_exit_code_2(

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from load_tester.engine.inquiries import list_models
 from load_tester.engine.ledger import MOST_ROWS, RECENT, Ledger
+from load_tester.engine.targets import TargetRules, pin
 from load_tester.errors import BadInput, NotFound
 from load_tester.measures.records import Failure
-from load_tester.plan.cards import Caps
+from load_tester.plan.cards import Caps, Card
 from load_tester.plan.prompt_sets import parse_prompt_set
 from tests.fakes import FakeServer
 from tests.load_parts import answered, load, outcome, prepared
@@ -366,6 +368,26 @@ class TestFailures:
             await task
         assert outcome(run)["totals"]["ok"] == 2
         assert outcome(run)["connections_opened"] == 2
+
+
+@pytest.mark.parametrize("room", [0, 290])
+async def test_a_key_that_a_target_repeats_is_not_kept(room: int) -> None:
+    key = "sk-very-secret-key-1234"
+    text = json.dumps({"error": {"message": "x" * room + f" no such key: {key}, Bearer {key}"}}).encode()
+    head = b"HTTP/1.1 401 No\r\nx-lb-endpoint: " + key.encode() + b"\r\nx-ratelimit-key: " + key.encode()
+    answer = head + b"\r\ncontent-length: %d\r\n\r\n" % len(text) + text
+
+    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(answer)
+        await writer.drain()
+
+    async with RawServer(repeat) as server:
+        run = await load(f"{server.url}/v1", key=key, stop={"requests": 1})
+        models = await list_models(Card(url=f"{server.url}/v1"), await pin(f"{server.url}/v1", TargetRules()), key)
+    assert outcome(run)["totals"]["failed"] == 1 and not models["ok"]
+    shown = json.dumps([run.result(), run.live(), models, [str(each) for each in run.cards[0].ledger.rows]])
+    assert "sk-very" not in shown
 
 
 class TestWhatIsSent:

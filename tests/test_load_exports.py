@@ -31,6 +31,11 @@ async def test_a_run_goes_out_and_comes_back() -> None:
     assert read_run(run_json(made)) == json.loads(run_json(made))
 
 
+async def test_a_run_that_was_exported_under_way_comes_back_as_one_that_is_over() -> None:
+    unfinished = {**await result(), "state": "running", "ended_at": None}
+    assert read_run(run_json(unfinished))["state"] == "stopped"
+
+
 @pytest.mark.parametrize(
     ("data", "what"),
     [
@@ -43,6 +48,8 @@ async def test_a_run_goes_out_and_comes_back() -> None:
         (b'{"format": "llm-load-tester run", "version": 1, "id": "a\\r\\nb: c", "cards": [{"card": {}}]}', "usable id"),
         (b'{"ts": 1, "cards": [{"stats": {}}]}', "config"),
         (b'{"ts": 1, "cards": [{"config": {"total": "many"}}]}', "total: expected a number"),
+        (b'{"ts": 1, "cards": [{"config": {"total": "Infinity"}}]}', "total: expected a number"),
+        (b'{"ts": 1, "cards": [{"config": {"conc": "nan"}}]}', "conc: expected a number"),
     ],
 )
 def test_what_is_no_run_is_refused_with_a_reason(data: bytes, what: str) -> None:

@@ -155,6 +155,10 @@ class TestCards:
         with pytest.raises(BadInput, match=what):
             within_caps(card(**fields), Caps(connections=500, open_files=500, rate=1000, seconds=3600, tokens=1000))
 
+    def test_shared_prefixes_have_a_size_together(self) -> None:
+        with pytest.raises(BadInput, match="shared_prefix_groups x shared_prefix_tokens"):
+            card(shared_prefix_tokens=1_000_000, shared_prefix_groups=100)
+
     def test_only_some_of_it_changes_under_way(self) -> None:
         made = card(stop={"seconds": 5})
         assert changed(made, {"load": {"kind": "closed", "concurrency": 9}}).load == Closed(concurrency=9)

@@ -15,7 +15,7 @@ from load_tester.api.live import HEADERS, MEDIA_TYPE, Live, event
 from load_tester.engine.run import MOST_CARDS, Plan
 from load_tester.errors import BadInput, NotRunning
 from load_tester.exports import MOST_IMPORT_BYTES, ROW_COLUMNS, rows_csv, run_json
-from load_tester.measures.compare import compare_summaries
+from load_tester.measures.compare import compare_outcomes
 from load_tester.plan.cards import Card, read_card
 from load_tester.report import report_html
 from load_tester.runs import Runs
@@ -170,9 +170,9 @@ class RunRoutes:
         first, second = [await self._runs.result(each) for each in ids]
         pairs = []
         for place, (one, two) in enumerate(zip(first["cards"], second["cards"], strict=False)):
-            if one["summary"] and two["summary"]:
-                lines = compare_summaries(one["summary"], two["summary"])
-                pairs.append({"card": place, "first": one["card"], "second": two["card"], "lines": lines})
+            compared = compare_outcomes(one, two)
+            if compared is not None:
+                pairs.append({"card": place, **compared})
         names = [{key: each[key] for key in ("id", "name", "started_at")} for each in (first, second)]
         return json_answer({"runs": names, "cards": pairs})
 

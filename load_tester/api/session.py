@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,12 +27,13 @@ class Login(BaseModel):
 
 
 class SessionRoutes:
-    """Routes of the session and of what never changes."""
+    """Routes of the session and of what never changes. `more`: what else the page is to know of the settings."""
 
-    def __init__(self, api: Api, runs: Runs, version: str) -> None:
+    def __init__(self, api: Api, runs: Runs, version: str, more: Mapping[str, Any]) -> None:
         self._api = api
         self._runs = runs
         self._version = version
+        self._more = more
 
     def routes(self) -> list[BaseRoute]:
         """All of them."""
@@ -83,6 +85,7 @@ class SessionRoutes:
         return json_answer(
             {
                 "version": self._version,
+                **self._more,
                 "caps": self._runs.caps.model_dump(),
                 "host_rewrites": rewrites,
                 "allowed_hosts": [str(each) for each in self._runs.rules.allowed],

@@ -18,6 +18,8 @@ from load_tester.errors import BadInput
 _KEY = re.compile(r"[ -~]*")
 # Servers close idle connections after 5 s and more.
 _IDLE_SECONDS = 4.0
+# A shorter beginning of a key tells nothing, and may be anything else.
+_SHORTEST_PART = 4
 
 
 class StampedConnection(Connection):
@@ -65,6 +67,7 @@ class ConnectionPool:
         if _KEY.fullmatch(key) is None:
             raise BadInput("api_key", "holds characters that cannot be sent in a header")
         self.opened = 0
+        self._key = key
         self._target = target
         self._verify_tls = verify_tls
         self._dialer = Dialer(connect_timeout_seconds=connect_timeout_seconds)
@@ -80,6 +83,18 @@ class ConnectionPool:
         """The bytes before the body. `headers` are whole lines."""
         ending = b"content-length: %d\r\n\r\n" % length if method == b"POST" else b"\r\n"
         return b"".join((method, b" ", self._prefix, path, self._lines, headers, ending))
+
+    def without_key(self, text: str) -> str:
+        """What a target says, without the key: some repeat it, and what is said is kept. Also where it was cut off."""
+        key = self._key
+        if not key:
+            return text
+        text = text.replace(key, "***")
+        words = text.removesuffix("...")
+        for length in range(min(len(key), len(words)), _SHORTEST_PART - 1, -1):
+            if words.endswith(key[:length]):
+                return f"{words[:-length]}***{text[len(words) :]}"
+        return text
 
     def take(self) -> StampedConnection | None:
         """The connection that was used last, unless it is too old."""

@@ -69,6 +69,7 @@ class Exchange:
             if response is not None:
                 response.close()
             record.ended_ns = record.ended_ns or time.perf_counter_ns()
+            record.detail = self._pool.without_key(record.detail)
 
     async def _open(
         self, record: Record, head: bytes, body: bytes, timeout_seconds: float
@@ -95,7 +96,7 @@ class Exchange:
     def _read_headers(self, record: Record, response: UpstreamResponse) -> None:
         routed = ""
         for name, value in response.headers:
-            text = value.decode("latin-1")
+            text = self._pool.without_key(value.decode("latin-1"))
             if name == b"x-lb-endpoint":
                 record.endpoint = unquote(text)
             elif name == b"x-routed-node":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from balancer.core.errors import UpstreamError
+from balancer.core.errors import ProtocolError, UpstreamError
 from balancer.upstream.targets import Target
 from load_tester.engine.answers import error_text, not_an_answer
 from load_tester.engine.connections import ConnectionPool
@@ -21,6 +22,9 @@ from load_tester.plan.prompts import Line, Prompts, Shape
 
 _MOST_MODELS = 10_000
 _TIMEOUT_SECONDS = 10.0
+_MOST_BYTES = 16 * 1024 * 1024
+# A target that goes on and on is not to keep whoever asks.
+_LONGEST_SECONDS = 30.0
 
 
 async def list_models(card: Card, target: Target, key: str) -> dict[str, Any]:
@@ -29,32 +33,43 @@ async def list_models(card: Card, target: Target, key: str) -> dict[str, Any]:
     began = time.perf_counter()
     answer: dict[str, Any] = {"ok": False, "models": [], "status": 0, "detail": ""}
     try:
-        connection = await pool.connect()
-        head = pool.head(b"GET", b"/models", b"accept: application/json\r\nuser-agent: llm-load-tester\r\n", 0)
-        response = connection.start(head, b"", min(card.timeout_seconds, _TIMEOUT_SECONDS))
-        await connection.news(None)
-        if not response.status:
-            raise connection.failure()
-        body = b""
-        while data := await response.read():
-            body += data
-        response.close()
-        answer["status"] = response.status
-        answer["models"], answer["detail"] = _models(response.status, body)
+        async with asyncio.timeout(_LONGEST_SECONDS):
+            answer["status"], body = await _get_models(pool, min(card.timeout_seconds, _TIMEOUT_SECONDS))
+        answer["models"], answer["detail"] = _models(answer["status"], body)
         answer["ok"] = not answer["detail"]
     except UpstreamError as error:
         answer["detail"] = str(error)
+    except TimeoutError:
+        answer["detail"] = f"the answer did not end within {_LONGEST_SECONDS:g} s"
     finally:
         await pool.close()
+    answer["detail"] = pool.without_key(answer["detail"])
     answer["seconds"] = time.perf_counter() - began
     return answer
+
+
+async def _get_models(pool: ConnectionPool, timeout_seconds: float) -> tuple[int, bytes]:
+    """Status and body. Raises UpstreamError."""
+    connection = await pool.connect()
+    head = pool.head(b"GET", b"/models", b"accept: application/json\r\nuser-agent: llm-load-tester\r\n", 0)
+    response = connection.start(head, b"", timeout_seconds)
+    await connection.news(None)
+    if not response.status:
+        raise connection.failure()
+    body = bytearray()
+    while data := await response.read():
+        body += data
+        if len(body) > _MOST_BYTES:
+            raise ProtocolError(f"the list of models is longer than {_MOST_BYTES >> 20} MB")
+    response.close()
+    return response.status, bytes(body)
 
 
 def _models(status: int, body: bytes) -> tuple[list[str], str]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return [], f"answered {status} with {not_an_answer(body)}"
+        return [], f"answered {status} with {not_an_answer(body) if body.strip() else 'an empty body'}"
     if status != 200:
         return [], f"answered {status}: {error_text(document) if isinstance(document, dict) else document}"
     data = document.get("data") if isinstance(document, dict) else None

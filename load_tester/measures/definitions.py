@@ -46,8 +46,8 @@ DEFINITIONS: tuple[Definition, ...] = (
         "window",
         "Window",
         "s",
-        "from the end of warm-up and ramp to the end of sending, before the drain; with a limit of requests, to the last "
-        "answer",
+        "from the end of warm-up and ramp to the end of sending, before the drain; with a limit of requests, to the "
+        "last answer",
     ),
     Definition("knee", "Knee", "", "the step with the greatest throughput / mean E2E"),
 )

@@ -27,6 +27,8 @@ from load_tester.plan.prompts import FixedPrompt, Prompt, PromptSet
 
 # What a process has open beside its connections: its libraries, listeners, the history.
 _OTHER_FILES = 64
+# Shared prefixes are made before the run and kept while it lasts.
+_MOST_SHARED_TOKENS = 2_000_000
 _OPERATION = re.compile(r"/(chat/completions|models)/*\Z")
 
 
@@ -77,6 +79,12 @@ class Card(Frozen):
         load = plain(self.load)
         if isinstance(load, Batch) and load.delay_ms == 0 and not self.stop.requests:
             raise ValueError("delay_ms 0 without max_in_flight needs stop.requests: it would send without end at once")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> Self:
+        if self.shared_prefix_tokens * self.shared_prefix_groups > _MOST_SHARED_TOKENS:
+            raise ValueError(f"shared_prefix_groups x shared_prefix_tokens: expected at most {_MOST_SHARED_TOKENS:,}")
         return self
 
 
