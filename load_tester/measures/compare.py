@@ -64,7 +64,7 @@ def _compare_findings(first: Mapping[str, Any], second: Mapping[str, Any]) -> li
         a, b = one["knee"], two["knee"]
         lines.append(_line("knee_level", "", unit, a["level"], b["level"], True))
         lines.append(_line("knee_throughput", "", "1/s", a["throughput"], b["throughput"], True))
-        lines.append(_line("knee_e2e", "mean", "ms", a["e2e_mean_ms"], b["e2e_mean_ms"], False))
+        lines.append(_line("knee_e2e", "", "ms", a["e2e_mean_ms"], b["e2e_mean_ms"], False))
     if first["card"]["slo"] and second["card"]["slo"] and one["largest_meeting_slo"] and two["largest_meeting_slo"]:
         a, b = one["largest_meeting_slo"], two["largest_meeting_slo"]
         lines.append(_line("slo_level", "", unit, a["level"], b["level"], True))

@@ -214,7 +214,9 @@ def test_a_sweep_of_an_endpoint_is_handed_to_the_editor_which_asks(
     endpoint = stage.add("gpu-1", 0, models=[MODEL])
     watched = open_editor(stage, path=f"/admin#/endpoint/{endpoint}")
     editor = watched.page
-    editor.evaluate("window.open = (address) => { window.opened = address; }")
+    editor.evaluate(
+        "window.open = () => ({ location: { replace: (address) => { window.opened = address; } }, close() {} })"
+    )
     editor.get_by_test_id("inspector").get_by_role("button", name="Load test").click()
     watched.eventually("() => window.opened")
     address = editor.evaluate("window.opened")
@@ -245,6 +247,32 @@ def test_a_sweep_of_an_endpoint_is_handed_to_the_editor_which_asks(
     expect(suggestion).to_have_count(0)
     expect(editor.locator('[data-field="max_concurrent"]')).to_have_value(found[1])
     eventually(lambda: stage.endpoint("gpu-1")["max_concurrent"] == int(found[1]), "the suggestion to be saved")
+
+
+def test_two_sweeps_are_compared_step_by_step(watched: Watched, stage: Stage) -> None:
+    page = watched.page
+    stage.behave(0, ttft_seconds=0.01, tpot_seconds=0.001)
+    for name in ("Old driver", "New driver"):
+        page.goto("/#/cards")
+        field(page, "load").select_option("sweep")
+        fill(page, url=stage.base_url(0), load__most="4", load__step_seconds="0.5", max_tokens="3")
+        page.get_by_label("Name of the test").fill(name)
+        start(page)
+        expect_done(page)
+    page.goto("/#/history")
+    for name in ("Old driver", "New driver"):
+        page.get_by_test_id("history").get_by_label(f"Compare {name}").check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_test_id("compare").get_by_role("row", name="knee", exact=False).first).to_contain_text("users")
+    steps = page.get_by_test_id("compare-steps")
+    expect(steps).to_contain_text("4 users")
+    expect(steps.get_by_role("row", name="TTFT p95").nth(2)).to_be_visible()
+    looks: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1440), ("dark", 800))
+    for theme, width in looks:
+        page.emulate_media(color_scheme=theme)
+        page.set_viewport_size({"width": width, "height": 900})
+        watched.check_accessible()
+        watched.shot(f"load-compare-sweeps-{theme}")
 
 
 def _run_once(page: Page, url: str, name: str) -> None:

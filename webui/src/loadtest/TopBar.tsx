@@ -7,6 +7,7 @@ import { shownTheme } from "../design/theme";
 import { count } from "../logic/format";
 import { usePage, usePageState } from "./context";
 import { showLast } from "./keys";
+import { editorsOf } from "./logic/links";
 
 export function TopBar() {
   const page = usePage();
@@ -88,12 +89,13 @@ function More() {
   const needsToken = usePageState((state) => state.needsToken);
   const version = usePageState((state) => state.library?.about.version);
   const links = usePageState((state) => state.links);
+  const setting = usePageState((state) => state.library?.about.editor_url);
   const [open, setOpen] = useState(false);
   const choose = (act: () => unknown) => () => {
     setOpen(false);
     act();
   };
-  const editors = [...new Set(Object.values(links).map((each) => each.editor))];
+  const editors = editorsOf(links, setting);
   return (
     <Menu
       open={open}

@@ -63,6 +63,10 @@ export interface SessionView {
 
 export interface About {
   version: string;
+  /** Empty: at the address of the target. */
+  editor_url: string;
+  /** How many tests the history keeps; 0: all. */
+  keep_runs: number;
   host_rewrites: { typed: string; connects_to: string }[];
   card: Card;
 }
@@ -371,9 +375,17 @@ export interface CompareLine {
   better: boolean | null;
 }
 
+/** A step of a sweep, or a stage, that both took. */
+export interface ComparedStep {
+  label: string;
+  of: string;
+  level: number;
+  lines: CompareLine[];
+}
+
 export interface Compared {
   runs: { id: string; name: string; started_at: string }[];
-  cards: { card: number; first: Card; second: Card; lines: CompareLine[] }[];
+  cards: { card: number; first: Card; second: Card; lines: CompareLine[]; steps: ComparedStep[] }[];
 }
 
 export interface Imported {

@@ -1,11 +1,11 @@
 // Two tests side by side: every figure both have, the difference, and whether it is better.
 
-import { useEffect, useState } from "react";
+import { type ReactNode, useEffect, useState } from "react";
 import { Button, Icon } from "../../design/parts";
 import { usePage } from "../context";
 import { figure, metricName, signed, statisticName, titleOf } from "../logic/words";
 import { Scroll } from "../results/Scroll";
-import type { Compared, CompareLine } from "../types";
+import type { Compared, ComparedStep, CompareLine } from "../types";
 import "./library.css";
 
 /** Less than this says nothing: two runs of the same differ by as much. */
@@ -55,43 +55,100 @@ export function Compare({ first, second }: { first: string; second: string }) {
           {differs(card.first, card.second) && (
             <p className="note warn">The cards are not alike: {differs(card.first, card.second)}.</p>
           )}
-          <Scroll label="Figures compared">
-            <table className="table" data-testid="compare">
-              <thead>
-                <tr>
-                  <th>Figure</th>
-                  <th className="number">{one}</th>
-                  <th className="number">{two}</th>
-                  <th className="number">Difference</th>
-                  <th className="number">In percent</th>
-                  <th>Which is</th>
-                </tr>
-              </thead>
-              <tbody>
-                {card.lines.map((line) => (
-                  <Line key={`${line.metric} ${line.statistic}`} line={line} />
-                ))}
-              </tbody>
-            </table>
-          </Scroll>
+          {card.lines.length > 0 && <Figures lines={card.lines} one={one} two={two} />}
+          {card.steps.length > 0 && <Steps steps={card.steps} one={one} two={two} />}
         </section>
       ))}
     </main>
   );
 }
 
-function Line({ line }: { line: CompareLine }) {
+interface Names {
+  one: string | undefined;
+  two: string | undefined;
+}
+
+function Figures({ lines, one, two }: Names & { lines: readonly CompareLine[] }) {
+  return (
+    <Scroll label="Figures compared">
+      <table className="table" data-testid="compare">
+        <thead>
+          <tr>
+            <th>Figure</th>
+            <th className="number">{one}</th>
+            <th className="number">{two}</th>
+            <th className="number">Difference</th>
+            <th className="number">In percent</th>
+            <th>Which is</th>
+          </tr>
+        </thead>
+        <tbody>
+          {lines.map((line) => (
+            <Line key={`${line.metric} ${line.statistic}`} line={line} />
+          ))}
+        </tbody>
+      </table>
+    </Scroll>
+  );
+}
+
+/** What is shown of each step: throughput, and how long its requests took. */
+const OF_A_STEP = ["requests_per_second ", "output_tokens_per_second ", "ttft p95", "e2e mean", "error_percent "];
+
+/** One line for each step and figure, so that two tests stand in two columns as above. */
+function Steps({ steps, one, two }: Names & { steps: readonly ComparedStep[] }) {
+  return (
+    <>
+      <h3>Step by step</h3>
+      <Scroll label="Steps compared">
+        <table className="table" data-testid="compare-steps">
+          <thead>
+            <tr>
+              <th>Step</th>
+              <th>Figure</th>
+              <th className="number">{one}</th>
+              <th className="number">{two}</th>
+              <th className="number">Difference</th>
+              <th className="number">In percent</th>
+              <th>Which is</th>
+            </tr>
+          </thead>
+          {steps.map((step) => (
+            <tbody key={step.label}>
+              {figuresOf(step).map((line, place, all) => (
+                <Line key={`${line.metric} ${line.statistic}`} line={line}>
+                  {place === 0 && (
+                    <th scope="rowgroup" rowSpan={all.length} className="compare-step">
+                      {step.label}
+                    </th>
+                  )}
+                </Line>
+              ))}
+            </tbody>
+          ))}
+        </table>
+      </Scroll>
+    </>
+  );
+}
+
+function figuresOf(step: ComparedStep): readonly CompareLine[] {
+  return step.lines.filter((line) => OF_A_STEP.includes(`${line.metric} ${line.statistic}`));
+}
+
+function Line({ line, children }: { line: CompareLine; children?: ReactNode }) {
   const percent = line.delta_percent;
   const same = percent !== null && Math.abs(percent) < SAME_PERCENT;
   return (
     <tr>
+      {children}
       <th scope="row">
         {metricName(line.metric)} {line.statistic && statisticName(line.statistic)}
       </th>
       <td className="number">{figure(line.first, line.unit)}</td>
       <td className="number">{figure(line.second, line.unit)}</td>
       <td className="number">{line.delta === 0 ? "none" : signed(line.delta, line.unit)}</td>
-      <td className="number">{percent === null ? "–" : signed(Number(percent.toFixed(1)), "%")}</td>
+      <td className="number">{!percent ? "–" : signed(Number(percent.toFixed(1)), "%")}</td>
       <td>
         {line.better !== null && same && <span className="muted">about the same</span>}
         {line.better !== null && !same && (

@@ -16,6 +16,7 @@ export function History() {
   const page = usePage();
   const changes = usePageState((state) => state.historyChanges);
   const active = usePageState((state) => state.active);
+  const keep = usePageState((state) => state.library?.about.keep_runs ?? 0);
   const [past, setPast] = useState<readonly Headline[] | null>(null);
   const [total, setTotal] = useState(0);
   const [shown, setShown] = useState(PAGE);
@@ -97,6 +98,11 @@ export function History() {
         <div>
           <Button onClick={() => setShown(shown + PAGE)}>Show more of {total}</Button>
         </div>
+      )}
+      {keep > 0 && total > 0.8 * keep && (
+        <p className="small muted">
+          The newest {keep.toLocaleString("en")} tests are kept; older ones go as new ones come. Export what is to stay.
+        </p>
       )}
     </main>
   );

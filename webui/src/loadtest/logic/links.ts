@@ -38,9 +38,15 @@ export function editorAddress(link: EditorLink, suggestion?: number): string {
   return `${link.editor}#/endpoint/${link.endpoint}${query}`;
 }
 
-/** The editor of a balancer that is a target, unless somebody put it elsewhere. */
-export function editorOf(url: string): string {
-  return `${new URL(url).origin}/admin`;
+/** The editor of a balancer that is a target: where the settings say, else at the target's own address. */
+export function editorOf(url: string, setting: string | undefined): string {
+  return setting || `${new URL(url).origin}/admin`;
+}
+
+/** Every editor there is a way to, each once. */
+export function editorsOf(links: Readonly<Record<string, EditorLink>>, setting: string | undefined): string[] {
+  const all = [setting ?? "", ...Object.values(links).map((each) => each.editor)];
+  return [...new Set(all.filter((each) => each !== ""))];
 }
 
 /** An address of the web, so that nothing else stands behind a link. */

@@ -110,6 +110,11 @@ const METRICS: Record<string, string> = {
   tokens_per_second: "tok/s of a request",
   in_flight_mean: "in flight, mean",
   ok: "answered",
+  knee_level: "knee",
+  knee_throughput: "throughput at the knee",
+  knee_e2e: "mean E2E at the knee",
+  slo_level: "largest within objectives",
+  max_concurrent: "suggested most at once",
 };
 
 export function metricName(key: string): string {

@@ -9,12 +9,13 @@ import { Scroll } from "./Scroll";
 
 export function Endpoints({ parts, url }: { parts: readonly EndpointPart[]; url: string }) {
   const link = usePageState((state) => state.links[url]);
+  const setting = usePageState((state) => state.library?.about.editor_url);
   if (!parts.length || (parts.length === 1 && !parts[0]?.endpoint)) return null;
   return (
     <section className="result-part">
       <div className="row">
         <h3>Who served it</h3>
-        <a className="small" href={link?.editor ?? editorOf(url)} target="_blank" rel="noopener">
+        <a className="small" href={link?.editor ?? editorOf(url, setting)} target="_blank" rel="noopener">
           Editor of this balancer
         </a>
       </div>
