@@ -7,6 +7,7 @@ import atexit
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -19,7 +20,7 @@ from balancer.admin.models import InvalidEndpoint
 from balancer.app import create_app
 from balancer.core.errors import BalancerError
 from balancer.core.strategies import resolve_strategy
-from balancer.library.values import BalancingStrategy, Endpoint
+from balancer.library.values import BalancingStrategy, Endpoint, listed_endpoints
 from balancer.loops import new_event_loop
 from balancer.server import DrainingServer, listen, serve_app, url_of
 from balancer.settings import Settings, load_settings
@@ -67,10 +68,11 @@ def serve(
     `port` 0 takes a free one. Configuration and counts are kept in `directory`, where endpoints are matched by name, or
     gone with the server without one. `settings` are those of the server by their names, such as
     `{"LB_MAX_RETRIES": "1"}`. Raises ValueError for what cannot be used, StartError where the port is taken,
-    StoreError where the database cannot be opened. `max_tokens` and `temperature` of endpoints have no meaning here.
+    StoreError or AdminTokenUnavailable where `directory` cannot be used. `max_tokens` and `temperature` of endpoints have
+    no meaning here.
     """
     mode = resolve_strategy(BalancingStrategy(strategy).value)
-    document = {"routing_mode": mode, "endpoints": [_fields(each) for each in endpoints]}
+    document = {"routing_mode": mode, "endpoints": [_fields(each) for each in _listed(endpoints)]}
     home = Path(tempfile.mkdtemp(prefix="llm-balancer-") if directory is None else directory)
     remove_home = partial(shutil.rmtree, home, ignore_errors=True) if directory is None else _nothing
     try:
@@ -136,7 +138,18 @@ class _ServerThread:
         await serve_app(app, self._sockets, self._settings.drain_seconds, started=self._started.set_result)
 
 
+def _listed(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    listed = listed_endpoints(endpoints)
+    for name, count in Counter(each.label for each in listed).items():
+        if count > 1:
+            raise ValueError(f"two endpoints are named {name!r}: each needs a name of its own")
+    return listed
+
+
 def _settings(given: Mapping[str, str]) -> Settings:
+    for name, text in given.items():
+        if not isinstance(text, str):
+            raise ValueError(f"settings: {name} must be text such as {str(text)!r}, not {text!r}")  # noqa: TRY004
     try:
         settings = load_settings(given)
     except BalancerError as error:
@@ -148,8 +161,6 @@ def _settings(given: Mapping[str, str]) -> Settings:
 
 def _fields(endpoint: Endpoint) -> dict[str, Any]:
     """The endpoint as the admin API takes it; what the server would refuse, it refuses with its own words."""
-    if not isinstance(endpoint, Endpoint):
-        raise ValueError(f"endpoints must hold Endpoint objects, not {type(endpoint).__name__}")  # noqa: TRY004
     fields = {
         "name": endpoint.label,
         "base_url": endpoint.url,

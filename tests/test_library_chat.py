@@ -354,7 +354,13 @@ async def test_an_endpoint_that_tells_no_models_is_passed_over() -> None:
     ):
         assert (await balancer.chat(MESSAGES))["endpoint"] == "good"
         stats = balancer.get_stats()["endpoints"][0]
-        assert stats["last_error"] == "does not tell which models it serves; name one"
+        assert stats["last_error"] == "does not tell which models it serves (answered 500 to GET /models); name one"
+
+
+async def test_an_endpoint_that_cannot_be_reached_says_so_rather_than_ask_for_a_model() -> None:
+    async with AsyncLoadBalancer([Endpoint("http://127.0.0.1:9/v1", name="down")], **QUIET) as balancer:
+        error = (await balancer.chat(MESSAGES))["error"]
+    assert "connection refused" in error and "name one" not in error
 
 
 async def test_configured_models_and_aliases() -> None:

@@ -98,7 +98,9 @@ async def test_closing_ends_what_runs() -> None:
         calls = [asyncio.create_task(balancer.chat(MESSAGES, model=model)) for model in ("m", None)]
         await eventually(lambda: silent.running == 2)
         await balancer.close()
-        assert [(await call)["success"] for call in calls] == [False, False]
+        results = [await call for call in calls]
+        assert [result["success"] for result in results] == [False, False]
+        assert {result["error"] for result in results} == {"the balancer was closed meanwhile"}
 
 
 def test_a_balancer_belongs_to_one_event_loop() -> None:

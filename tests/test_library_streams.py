@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -52,6 +53,26 @@ async def test_the_pieces_and_the_result() -> None:
         assert result == {"success": True, "content": TEXT, "tool_calls": [], "error": "", "endpoint": "gpu-1"}
         assert balancer.get_stats()["total_success"] == 1
         assert [piece async for piece in stream] == []
+
+
+async def test_tasks_may_share_a_stream() -> None:
+    async with fake(completion_tokens=60) as one, AsyncLoadBalancer([endpoint(one)], **QUIET) as balancer:
+        stream = await balancer.chat(MESSAGES, stream=True)
+
+        async def take() -> int:
+            return len([piece async for piece in stream])
+
+        counts = await asyncio.gather(*(take() for _ in range(3)))
+        assert sum(counts) == 60 and stream.result["success"]
+
+
+def test_threads_may_share_a_stream() -> None:
+    with Backends() as backends:
+        one = backends.fake(completion_tokens=60, tpot_seconds=0.001)
+        with LoadBalancer([endpoint(one)], **QUIET) as balancer, ThreadPoolExecutor(3) as threads:
+            stream = balancer.chat(MESSAGES, stream=True)
+            counts = list(threads.map(lambda _: len(list(stream)), range(3)))
+            assert sum(counts) == 60 and stream.result["success"]
 
 
 async def test_before_the_end_there_is_no_success() -> None:

@@ -80,6 +80,7 @@ def test_strategies_have_the_values_that_scripts_know_and_all_of_the_servers() -
     [
         ({"endpoints": []}, "endpoints must hold at least one Endpoint"),
         ({"endpoints": None}, "endpoints"),
+        ({"endpoints": GPU}, "endpoints must be a list of Endpoint objects, not Endpoint"),
         ({"endpoints": ["http://gpu1:8000/v1"]}, "endpoints must hold Endpoint objects, not str"),
         ({"strategy": "fastest"}, "unknown strategy 'fastest'; valid are: .*round_robin.*least_conn"),
         ({"strategy": None}, "strategy"),

@@ -108,6 +108,12 @@ def test_what_cannot_be_served(backends: Backends) -> None:
         ({"settings": {"LB_MAX_RETRIES": "x"}}, "LB_MAX_RETRIES"),
         ({"settings": {"LB_MAX_RETRIE": "1"}}, "did you mean LB_MAX_RETRIES"),
         ({"port": -1}, "LB_PORT"),
+        ({"settings": {"LB_MAX_RETRIES": 1}}, "LB_MAX_RETRIES must be text such as '1', not 1"),
+        (
+            {"endpoints": [Endpoint("http://a", name="x"), Endpoint("http://b", name="x")]},
+            "two endpoints are named 'x'",
+        ),
+        ({"endpoints": Endpoint("http://gpu1")}, "endpoints must be a list of Endpoint objects, not Endpoint"),
     ):
         with pytest.raises(ValueError, match=named):
             balancer.serve(**arguments)

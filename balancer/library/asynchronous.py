@@ -27,12 +27,14 @@ from balancer.library.results import (
 )
 from balancer.library.statistics import Stats
 from balancer.library.streams import AsyncChatStream
-from balancer.library.values import BalancingStrategy, Endpoint
+from balancer.library.values import BalancingStrategy, Endpoint, listed_endpoints
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 Result = TypeVar("Result")
+
+_CLOSED_MEANWHILE = "the balancer was closed meanwhile"
 
 
 class AsyncLoadBalancer:
@@ -63,7 +65,7 @@ class AsyncLoadBalancer:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         options = Options(
-            tuple(endpoints or ()),
+            listed_endpoints(endpoints),
             BalancingStrategy(strategy),
             enable_health_check,
             health_check_interval,
@@ -196,6 +198,8 @@ class AsyncLoadBalancer:
 
     def _told(self, call: Call, error: BalancerError | None, body: bytes) -> tuple[str, str | None]:
         """The reason, and the endpoint that it speaks of: None where others were tried in vain, or none could be."""
+        if error is not None and self._engine.closed:
+            return _CLOSED_MEANWHILE, call.blamed or None
         if error is not None and not call.blamed:
             return reason_of(error), None
         reason = f"endpoint {call.blamed!r}: {refusal_in(call.status, body) if error is None else reason_of(error)}"

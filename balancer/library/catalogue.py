@@ -19,15 +19,28 @@ class Catalogue:
         self._asking: dict[int, asyncio.Task[ModelsAnswer]] = {}
 
     async def first_model(self, endpoint: Endpoint) -> str:
-        """The model for a call that names none. Raises ProtocolError where the endpoint does not tell any."""
-        models = await self.models(endpoint)
+        """The model for a call that names none.
+
+        Raises ConnectError where the endpoint cannot be reached, ProtocolError where it does not tell any.
+        """
+        models = self._told(endpoint)
         if not models:
-            raise ProtocolError("does not tell which models it serves; name one")
+            answer = await self._asked(endpoint)
+            models = answer.models
+            if answer.verdict in ("unreachable", "timeout"):
+                raise ConnectError(answer.reason)
+        if not models:
+            why = "" if answer.ok else f" ({answer.reason})"
+            raise ProtocolError(f"does not tell which models it serves{why}; name one")
         name: str = models[0]["id"]
         return name
 
     async def models(self, endpoint: Endpoint) -> tuple[Model, ...]:
         """Its models, the configured ones or as it lists them; empty where it does not tell."""
+        return self._told(endpoint) or (await self._asked(endpoint)).models
+
+    def _told(self, endpoint: Endpoint) -> tuple[Model, ...]:
+        """What is known without asking; empty where nothing is."""
         if endpoint.models:
             return tuple({"id": name} for name in endpoint.models)
         listed = self._health.listed(endpoint)
@@ -35,12 +48,13 @@ class Catalogue:
             self._known[endpoint.id] = (endpoint, listed.models)
             return listed.models
         known = self._known.get(endpoint.id)
-        if known is not None and known[0] == endpoint:
-            return known[1]
+        return known[1] if known is not None and known[0] == endpoint else ()
+
+    async def _asked(self, endpoint: Endpoint) -> ModelsAnswer:
         answer = await self._ask(endpoint)
         if answer.models:
             self._known[endpoint.id] = (endpoint, answer.models)
-        return answer.models
+        return answer
 
     def forget(self, endpoint_id: int) -> None:
         """What was known of it is doubtful, or it is gone."""

@@ -46,9 +46,6 @@ class Options:
     max_wait_seconds: float
 
     def __post_init__(self) -> None:
-        for each in self.endpoints:
-            if not isinstance(each, Endpoint):
-                raise ValueError(f"endpoints must hold Endpoint objects, not {type(each).__name__}")  # noqa: TRY004
         if not self.endpoints:
             raise ValueError("endpoints must hold at least one Endpoint")
         checked_switch("enable_health_check", self.enable_health_check)
@@ -79,7 +76,7 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     columns = {
         "api_key": _positions(environ, "LLM_API_KEYS", len(urls), str),
         "weight": _positions(environ, "LLM_WEIGHTS", len(urls), _number),
-        "max_tokens": _positions(environ, "LLM_MAX_TOKENS", len(urls), int),
+        "max_tokens": _positions(environ, "LLM_MAX_TOKENS", len(urls), _whole),
         "temperature": _positions(environ, "LLM_TEMPERATURES", len(urls), _number),
     }
     endpoints = [
@@ -119,11 +116,22 @@ def _parsed(variable: str, text: str, parse: Callable[[str], Any]) -> Any:
         raise ValueError(f"{variable}: {error}") from None
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"must be a whole number, not {text!r}") from None
+
+
 def _number(text: str) -> float:
     try:
         return int(text)
     except ValueError:
+        pass
+    try:
         return float(text)
+    except ValueError:
+        raise ValueError(f"must be a number, not {text!r}") from None
 
 
 def _switch(text: str) -> bool:

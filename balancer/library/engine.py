@@ -82,6 +82,11 @@ class Engine:
             self._enlist(endpoint)
         self._apply()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it serves nothing any more."""
+        return self._closed
+
     def __repr__(self) -> str:
         return f"{self._pool!r}{', closed' if self._closed else ''}"
 

@@ -24,6 +24,7 @@ _CLOSED = "the stream was closed before its end"
 class AsyncChatStream:
     """The pieces of an answer's text, by `async for`. `result` is the whole of it once they have ended.
 
+    Tasks may share it: each piece goes to one of them.
     Leaving it early gives the connection up, by `aclose`, by the end of an `async with`, or by dropping the stream.
     """
 
@@ -32,6 +33,7 @@ class AsyncChatStream:
         self._failure = failure
         self._chat = StreamedChat()
         self._texts: deque[str] = deque()
+        self._turn = asyncio.Lock()
         self._result: ChatResult | None = None
         self._drop = weakref.finalize(self, _give_up, asyncio.get_running_loop(), call)
         self._drop.atexit = False
@@ -125,11 +127,12 @@ class AsyncChatStream:
         return self
 
     async def __anext__(self) -> str:
-        if not self._texts:
-            self._texts.extend(await self.batch())
-        if not self._texts:
-            raise StopAsyncIteration
-        return self._texts.popleft()
+        async with self._turn:
+            if not self._texts:
+                self._texts.extend(await self.batch())
+            if not self._texts:
+                raise StopAsyncIteration
+            return self._texts.popleft()
 
     async def aclose(self) -> None:
         """Give the rest up; may be repeated."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ T = TypeVar("T")
 class ChatStream:
     """The pieces of an answer's text, by `for`. `result` is the whole of it once they have ended.
 
+    Threads may share it: each piece goes to one of them.
     Leaving it early gives the connection up, by `close`, by the end of a `with`, or by dropping the stream.
     """
 
@@ -35,6 +37,7 @@ class ChatStream:
         self._portal = portal
         self._stream = stream
         self._texts: deque[str] = deque()
+        self._turn = threading.Lock()
 
     def __repr__(self) -> str:
         return repr(self._stream).replace("Async", "", 1)
@@ -53,11 +56,12 @@ class ChatStream:
         return self
 
     def __next__(self) -> str:
-        if not self._texts:
-            self._texts.extend(self._portal.call(self._stream.batch))
-        if not self._texts:
-            raise StopIteration
-        return self._texts.popleft()
+        with self._turn:
+            if not self._texts:
+                self._texts.extend(self._portal.call(self._stream.batch))
+            if not self._texts:
+                raise StopIteration
+            return self._texts.popleft()
 
     def close(self) -> None:
         """Give the rest up; may be repeated."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from types import MappingProxyType
@@ -86,6 +86,17 @@ class Endpoint:
     def label(self) -> str:
         """The name, also to a type checker: it is never None once the endpoint is made."""
         return self.name or self.url
+
+
+def listed_endpoints(endpoints: Iterable[Endpoint] | None) -> tuple[Endpoint, ...]:
+    """The endpoints as a tuple; of None an empty one. Raises ValueError for what is no list of them."""
+    if isinstance(endpoints, Endpoint) or not isinstance(endpoints, Iterable | None):
+        raise ValueError(f"endpoints must be a list of Endpoint objects, not {type(endpoints).__name__}")  # noqa: TRY004
+    listed = tuple(endpoints or ())
+    for each in listed:
+        if not isinstance(each, Endpoint):
+            raise ValueError(f"endpoints must hold Endpoint objects, not {type(each).__name__}")  # noqa: TRY004
+    return listed
 
 
 def base_url_of(url: object) -> str:
