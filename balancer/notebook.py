@@ -68,8 +68,8 @@ def serve(
     `port` 0 takes a free one. Configuration and counts are kept in `directory`, where endpoints are matched by name, or
     gone with the server without one. `settings` are those of the server by their names, such as
     `{"LB_MAX_RETRIES": "1"}`. Raises ValueError for what cannot be used, StartError where the port is taken,
-    StoreError or AdminTokenUnavailable where `directory` cannot be used. `max_tokens` and `temperature` of endpoints have
-    no meaning here.
+    StoreError or AdminTokenUnavailable where `directory` cannot be used. `max_tokens` and `temperature` of endpoints
+    have no meaning here.
     """
     mode = resolve_strategy(BalancingStrategy(strategy).value)
     document = {"routing_mode": mode, "endpoints": [_fields(each) for each in _listed(endpoints)]}
