@@ -25,6 +25,7 @@ PATHS = {
     "/endpoints/{eid}/test": {"post"},
     "/endpoints/{eid}/probe": {"post"},
     "/test": {"post"},
+    "/batch": {"post"},
     "/revisions": {"get"},
     "/revisions/{number}": {"get"},
     "/revisions/{number}/restore": {"post"},

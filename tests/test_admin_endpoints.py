@@ -259,6 +259,58 @@ class TestSeveral:
         assert answer.status_code == status
         assert await admin.get("state") == before
 
+    async def test_some_are_created_and_others_changed_as_one_revision(self, admin: AdminServer) -> None:
+        await admin.add("a", token_quota_percent=100)
+        body = {
+            "create": [{"name": "b", "base_url": "http://b.test", "token_quota_percent": 40}],
+            "update": [{"id": 1, "fields": {"token_quota_percent": 60}}],
+        }
+        answer = await admin.client.post("batch", json=body, headers={"If-Match": '"1"'})
+        assert (answer.status_code, answer.headers["etag"]) == (200, '"2"')
+        told = answer.json()
+        assert [(each["id"], each["token_quota_percent"]) for each in told["created"]] == [(2, 40)]
+        assert [(each["id"], each["token_quota_percent"]) for each in told["updated"]] == [(1, 60)]
+        again = await admin.client.post("batch", json=body, headers={"If-Match": '"1"'})
+        assert (again.status_code, again.json()["revision"]) == (409, 2)
+
+    @pytest.mark.parametrize(
+        ("body", "status", "loc"),
+        [
+            ({}, 422, ["body"]),
+            ({"create": []}, 422, ["body", "create"]),
+            ({"update": [{"id": 1, "fields": {"weight": -1}}]}, 422, ["body", "update", 0, "fields", "weight"]),
+            ({"create": [{"name": "a", "base_url": "http://x.test"}], "update": []}, 422, ["body", "update"]),
+            ({"create": [{"name": "b", "base_url": "ftp://x.test"}]}, 422, ["body", "create", 0, "base_url"]),
+            ({"create": [{"name": "b", "base_url": "http://169.254.169.254"}]}, 422, ["body", "base_url"]),
+            (
+                {
+                    "create": [{"name": "a", "base_url": "http://x.test"}],
+                    "update": [{"id": 1, "fields": {"weight": 3}}],
+                },
+                409,
+                None,
+            ),
+            (
+                {
+                    "create": [{"name": "b", "base_url": "http://x.test"}],
+                    "update": [{"id": 9, "fields": {"weight": 3}}],
+                },
+                404,
+                None,
+            ),
+        ],
+    )
+    async def test_a_batch_is_all_or_nothing(
+        self, admin: AdminServer, body: Json, status: int, loc: list[Any] | None
+    ) -> None:
+        await admin.add("a")
+        before = await admin.get("state")
+        answer = await admin.client.post("batch", json=body)
+        assert answer.status_code == status
+        if loc is not None:
+            assert answer.json()["detail"][0]["loc"] == loc
+        assert await admin.get("state") == before
+
     async def test_the_unknown_one_is_named(self, admin: AdminServer) -> None:
         await admin.add("a")
         answer = await admin.patch("endpoints", [{"id": 1, "fields": {}}, {"id": 9, "fields": {}}])

@@ -134,6 +134,14 @@ class EndpointView:
 
 
 @dataclass(frozen=True, slots=True)
+class Batched:
+    """What one revision created and changed, each in the order given."""
+
+    created: list[EndpointView]
+    updated: list[EndpointView]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenView:
     """A client token and what it was used for; `id` is None for tokens from the environment."""
 

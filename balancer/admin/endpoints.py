@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from balancer.admin.answers import Aborted, ConnectionTest, Done, EndpointView, ProbeAnswer
+from balancer.admin.answers import Aborted, Batched, ConnectionTest, Done, EndpointView, ProbeAnswer
 from balancer.admin.configuration import Applied, LiveConfiguration
 from balancer.admin.gate import Body, Call, Operation
 from balancer.admin.models import (
+    EndpointBatch,
     EndpointChanges,
     EndpointIds,
     EndpointToTest,
@@ -65,7 +66,7 @@ class EndpointOperations:
 
     def operations(self) -> list[Operation]:
         """The table of these operations."""
-        return [*self._on_all(), *self._on_one(), *self._tests()]
+        return [*self._on_all(), *self._on_some(), *self._on_one(), *self._tests()]
 
     def _on_all(self) -> list[Operation]:
         path = "/endpoints"
@@ -104,6 +105,20 @@ class EndpointOperations:
                 ids,
                 conditional=True,
             ),
+        ]
+
+    def _on_some(self) -> list[Operation]:
+        return [
+            Operation(
+                "POST",
+                "/batch",
+                "Create endpoints and change others as one revision",
+                self._batch,
+                Batched,
+                (404, 409, 503),
+                Body(TypeAdapter(EndpointBatch)),
+                conditional=True,
+            )
         ]
 
     def _on_one(self) -> list[Operation]:
@@ -184,8 +199,7 @@ class EndpointOperations:
 
     async def _create(self, call: Call) -> Response:
         given: Sequence[NewEndpoint] = call.body if isinstance(call.body, list) else [call.body]
-        timeout = {"timeout": self._default_timeout_seconds}
-        applied = await self._change(call, [CreateEndpoint({**timeout, **each.changes()}) for each in given])
+        applied = await self._change(call, self._creations(given))
         views = self._reader.endpoints(applied.created)
         return answer(views if isinstance(call.body, list) else views[0], revision=applied.after.revision)
 
@@ -197,8 +211,21 @@ class EndpointOperations:
 
     async def _update_several(self, call: Call) -> Response:
         updates: Sequence[EndpointUpdate] = call.body
-        applied = await self._change(call, [UpdateEndpoint(each.id, each.fields.changes()) for each in updates])
+        applied = await self._change(call, _updates(updates))
         return self._updated(applied, [each.id for each in updates])
+
+    async def _batch(self, call: Call) -> Response:
+        given: EndpointBatch = call.body
+        applied = await self._change(call, [*self._creations(given.create), *_updates(given.update)])
+        records = {each.id: each for each in applied.after.endpoints}
+        batched = Batched(
+            self._reader.endpoints(applied.created), self._reader.endpoints(records[each.id] for each in given.update)
+        )
+        return answer(batched, revision=applied.after.revision)
+
+    def _creations(self, given: Sequence[NewEndpoint]) -> list[CreateEndpoint]:
+        timeout = {"timeout": self._default_timeout_seconds}
+        return [CreateEndpoint({**timeout, **each.changes()}) for each in given]
 
     async def _delete(self, call: Call) -> Response:
         self._required(call.id)
@@ -263,6 +290,10 @@ class EndpointOperations:
 
     async def _asked(self, endpoint: Endpoint) -> Response:
         return answer(ConnectionTest(**_told(await self._control.models(endpoint))))
+
+
+def _updates(given: Sequence[EndpointUpdate]) -> list[UpdateEndpoint]:
+    return [UpdateEndpoint(each.id, each.fields.changes()) for each in given]
 
 
 def _told(found: ModelsAnswer) -> dict[str, Any]:

@@ -144,6 +144,22 @@ def _ids_once(ids: list[int]) -> list[int]:
 _Several = Field(min_length=1, max_length=MOST_AT_ONCE)
 NewEndpoints = Annotated[list[NewEndpoint], _Several]
 EndpointUpdates = Annotated[list[EndpointUpdate], _Several, AfterValidator(_updates_once)]
+_NOTHING_GIVEN = "needs create or update: endpoints to be created, endpoints to be changed"
+
+
+class EndpointBatch(_Body):
+    """Endpoints to be created and others to be changed, together."""
+
+    create: NewEndpoints = Field(default_factory=list)
+    update: EndpointUpdates = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _something(self) -> EndpointBatch:
+        if not self.create and not self.update:
+            raise PydanticCustomError("missing", _NOTHING_GIVEN)
+        return self
+
+
 EndpointIds = Annotated[list[Annotated[Id, Strict()]], _Several, AfterValidator(_ids_once)]
 
 
