@@ -113,6 +113,39 @@ describe("saving", () => {
     expect(server.state.revision).toBe(2);
   });
 
+  test("a lost answer to a create: it is there, and nobody is told that its name is taken", async () => {
+    const { server, editor } = await meet(endpoint(1, { token_quota_percent: 100 }));
+    server.after = ({ method }) => {
+      if (method === "POST") server.down = true;
+    };
+    const made = { name: "new", base_url: "http://new", connected: true, token_quota_percent: 40, api_key: "k" };
+    const updates = [{ id: 1, fields: { token_quota_percent: 60 } }];
+    const done = editor.submit({ kind: "create", endpoints: [made], updates });
+    await settle();
+    server.after = () => {};
+    server.down = false;
+    await editor.refresh();
+    expect(await done).toBe(true);
+    expect(server.state.endpoints.map((each) => each.name)).toEqual(["gpu-1", "new"]);
+    expect(server.writes).toEqual(["POST /batch"]);
+    await editor.undo();
+    expect(server.state.endpoints.map((each) => [each.name, each.token_quota_percent])).toEqual([["gpu-1", 100]]);
+  });
+
+  test("a lost answer to a delete is no deletion by somebody else", async () => {
+    const { server, editor } = await meet(endpoint(1), endpoint(2, { connected: true }));
+    server.after = ({ method }) => {
+      if (method === "DELETE") server.down = true;
+    };
+    const done = editor.submit({ kind: "delete", ids: [1] }, { asked: true });
+    await settle();
+    server.after = () => {};
+    server.down = false;
+    await editor.refresh();
+    expect(await done).toBe(true);
+    expect(editor.ui.getState().toasts.map((each) => each.text)).toEqual(["gpu-1 deleted"]);
+  });
+
   test("what was carried out is done, even when the look after it fails", async () => {
     const { server, editor } = await meet(endpoint(1));
     server.before = ({ method }) => {

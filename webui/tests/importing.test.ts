@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { ApiProblem } from "../src/api/client";
+import { problemOf } from "../src/api/http";
+import { callOf } from "../src/logic/acts";
 import { type Exported, exported, NotAnExport } from "../src/logic/export";
-import { actsOf, planned, problemsOf } from "../src/logic/importing";
+import { actOf, planned, problemsOf } from "../src/logic/importing";
 import type { EndpointConfig, Structure } from "../src/logic/structure";
 
 function endpoint(id: number, fields: Partial<EndpointConfig> = {}): EndpointConfig {
@@ -52,10 +54,10 @@ describe("an import", () => {
   it("of what is here already does nothing", () => {
     const plan = planned(JSON.stringify(exported(structure)), structure);
     expect(plan.same).toEqual(["gpu-1", "gpu-2"]);
-    expect(actsOf(plan, structure)).toEqual([]);
+    expect(actOf(plan, structure)).toBe(null);
   });
 
-  it("adds as one act, changes as one act, and sends only what differs", () => {
+  it("adds and changes as one act, and sends only what differs", () => {
     const text = fileOf((file) => {
       const [first] = file.endpoints;
       if (first) first.weight = 3;
@@ -66,10 +68,13 @@ describe("an import", () => {
     expect(plan.changes).toEqual([
       { id: 1, name: "gpu-1", differences: [{ field: "weight", label: "Weight", before: "1", after: "3" }] },
     ]);
-    expect(actsOf(plan, structure)).toEqual([
-      { kind: "create", endpoints: [{ name: "new", base_url: "http://new/v1" }] },
-      { kind: "change", updates: [{ id: 1, fields: { weight: 3 } }] },
-    ]);
+    const act = actOf(plan, structure);
+    expect(act).toEqual({
+      kind: "create",
+      endpoints: [{ name: "new", base_url: "http://new/v1" }],
+      updates: [{ id: 1, fields: { weight: 3 } }],
+    });
+    expect(act && callOf(act, 3)).toMatchObject({ method: "POST", path: "/batch", ifMatch: 3 });
   });
 
   it("refuses a name that is given twice", () => {
@@ -94,6 +99,28 @@ describe("what the server refused", () => {
     ]);
     const change = { kind: "change" as const, updates: [{ id: 2, fields: {} }] };
     expect(problemsOf(problem, change, structure)).toEqual(["gpu-2: Base URL: must start with http://"]);
+  });
+
+  it("is told by the endpoint's name, of a batch too", () => {
+    const act = {
+      kind: "create" as const,
+      endpoints: [{ name: "new", base_url: "x" }],
+      updates: [{ id: 2, fields: {} }],
+    };
+    const refused = problemOf(
+      422,
+      {
+        detail: [
+          { loc: ["body", "create", 0, "base_url"], msg: "must start with http://" },
+          { loc: ["body", "update", 0, "fields", "weight"], msg: "must be positive" },
+        ],
+      },
+      "",
+    );
+    expect(problemsOf(refused, act, structure)).toEqual([
+      "new: Base URL: must start with http://",
+      "gpu-2: Weight: must be positive",
+    ]);
   });
 
   it("is the message where no field is named", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { NEWCOMER, settleQuotas, suggestedQuota, targetChanges, withNewcomer } from "../src/logic/newcomer";
+import { addition, NEWCOMER, suggestedQuota, targetChanges, withNewcomer } from "../src/logic/newcomer";
 import { quotaSum } from "../src/logic/shares";
 import type { EndpointConfig, Structure } from "../src/logic/structure";
 
@@ -50,16 +50,17 @@ describe("a newcomer", () => {
     expect(targetChanges(structure(75, 25), after).map((each) => each.after)).toEqual([75, 25]);
   });
 
-  test("once created it is found by its name", () => {
-    const now = withNewcomer(structure(75, 25), fields, false);
-    const created = {
-      ...now,
-      endpoints: now.endpoints.map((each) => (each.id === NEWCOMER ? { ...each, id: 9 } : each)),
-    };
-    expect(settleQuotas(created, "new", 20)).toEqual([
-      { id: 1, fields: { token_quota_percent: 60 } },
-      { id: 2, fields: { token_quota_percent: 20 } },
-    ]);
-    expect(settleQuotas(created, "gone", 20)).toEqual([]);
+  test("comes with the others' quotas, as one act", () => {
+    expect(addition(structure(75, 25), fields, true)).toEqual({
+      kind: "create",
+      endpoints: [fields],
+      updates: [
+        { id: 1, fields: { token_quota_percent: 60 } },
+        { id: 2, fields: { token_quota_percent: 20 } },
+      ],
+    });
+    expect(addition(structure(75, 25), fields, false)).toEqual({ kind: "create", endpoints: [fields] });
+    const unwired = { ...fields, connected: false };
+    expect(addition(structure(75, 25), unwired, true)).toEqual({ kind: "create", endpoints: [unwired] });
   });
 });

@@ -5,6 +5,7 @@ import type { EndpointView, State } from "../src/api/types";
 import { endpoint, state } from "./made";
 
 type Fields = Record<string, unknown>;
+type Update = { id: number; fields: Fields };
 interface Revision {
   number: number;
   before: Map<number, EndpointView>;
@@ -90,23 +91,19 @@ export class FakeServer {
     if (revert) return this.revert(Number(revert[1]));
     if (path === "/routing") return this.commit(() => Object.assign(this.state, seen.body));
     if (path === "/endpoints") return this.endpoints(method, seen.body);
+    if (path === "/batch") return this.batch(seen.body as { create: Fields[]; update: Update[] });
     return json({ detail: "not found" }, 404);
   }
 
   private endpoints(method: string, body: unknown): Response {
-    if (method === "POST") {
-      return this.commit(() => {
-        const made = (body as Fields[]).map((each) => endpoint(this.nextId++, each));
-        this.state.endpoints = [...this.state.endpoints, ...made];
-      });
-    }
+    if (method === "POST") return this.batch({ create: body as Fields[], update: [] });
     if (method === "DELETE") {
       const gone = body as number[];
       return this.commit(() => {
         this.state.endpoints = this.state.endpoints.filter((each) => !gone.includes(each.id));
       });
     }
-    const updates = body as { id: number; fields: Fields }[];
+    const updates = body as Update[];
     const missing = updates.find(({ id }) => !this.state.endpoints.some((each) => each.id === id));
     if (missing) return json({ detail: `unknown endpoint ${missing.id}` }, 404);
     const wrong = updates.findIndex(({ fields }) => Number(fields.weight) < 0);
@@ -115,6 +112,16 @@ export class FakeServer {
     }
     return this.commit(() => {
       for (const { id, fields } of updates) this.set(id, fields);
+    });
+  }
+
+  private batch({ create, update }: { create: Fields[]; update: Update[] }): Response {
+    const taken = create.find(({ name }) => this.state.endpoints.some((each) => each.name === name));
+    if (taken) return json({ detail: `the name '${taken.name}' is taken` }, 409);
+    return this.commit(() => {
+      const made = create.map((each) => endpoint(this.nextId++, each));
+      this.state.endpoints = [...this.state.endpoints, ...made];
+      for (const { id, fields } of update) this.set(id, fields);
     });
   }
 

@@ -7,6 +7,8 @@ export interface FieldProblem {
   field: string;
   /** Its place in a batch, null outside of one. */
   index: number | null;
+  /** Which part of a batch of several kinds. */
+  part?: "create" | "update";
   message: string;
 }
 
@@ -154,7 +156,10 @@ export function problemOf(status: number, parsed: unknown, text: string, server 
 
 function fieldOf(given: unknown): FieldProblem {
   const { loc = [], msg } = (given ?? {}) as { loc?: (string | number)[]; msg?: string };
-  const inBody = loc.slice(1).filter((part) => part !== "fields");
+  const all = loc.slice(1).filter((part) => part !== "fields");
+  const part = typeof all[1] === "number" && (all[0] === "create" || all[0] === "update") ? all[0] : undefined;
+  const inBody = part ? all.slice(1) : all;
   const index = typeof inBody[0] === "number" ? inBody[0] : null;
-  return { field: (index === null ? inBody : inBody.slice(1)).join("."), index, message: msg ?? String(given) };
+  const field = (index === null ? inBody : inBody.slice(1)).join(".");
+  return { field, index, message: msg ?? String(given), ...(part ? { part } : {}) };
 }

@@ -16,7 +16,8 @@ export interface Update {
 }
 
 export type Act =
-  | { kind: "create"; endpoints: NewEndpoint[] }
+  /** `updates`: what becomes of others at the same moment. */
+  | { kind: "create"; endpoints: NewEndpoint[]; updates?: Update[] }
   | { kind: "change"; updates: Update[] }
   | { kind: "delete"; ids: number[] }
   | { kind: "mode"; mode: string }
@@ -32,7 +33,9 @@ export function callOf(act: Act, revision: number | null): Call {
   const ifMatch = revision;
   switch (act.kind) {
     case "create":
-      return { method: "POST", path: "/endpoints", body: act.endpoints, ifMatch };
+      return act.updates?.length
+        ? { method: "POST", path: "/batch", body: { create: act.endpoints, update: act.updates }, ifMatch }
+        : { method: "POST", path: "/endpoints", body: act.endpoints, ifMatch };
     case "change":
       return { method: "PATCH", path: "/endpoints", body: act.updates, ifMatch };
     case "delete":
@@ -47,14 +50,20 @@ export function callOf(act: Act, revision: number | null): Call {
   }
 }
 
+/** What it changes of endpoints that are there. */
+export function updatesOf(act: Act): Update[] {
+  if (act.kind === "change") return act.updates;
+  return act.kind === "create" ? (act.updates ?? []) : [];
+}
+
 /** What it would overwrite, by the names a Conflict uses. */
 export function touches(act: Act): string[] {
   switch (act.kind) {
-    case "create":
     case "revert":
       return [];
+    case "create":
     case "change":
-      return act.updates.flatMap(({ id, fields }) => [
+      return updatesOf(act).flatMap(({ id, fields }) => [
         `endpoints.${id}`,
         ...Object.keys(fields).map((name) => `endpoints.${id}.${name}`),
       ]);
@@ -86,10 +95,11 @@ export function clashes(act: Act, conflict: Conflict, own: readonly Act[] = []):
 export function withoutGone(act: Act, conflict: Conflict): { left: Act | null; gone: string[] } {
   const isGone = (id: number) => conflict.changed[`endpoints.${id}`]?.after === null;
   const named = (ids: number[]) => ids.map((id) => String(conflict.changed[`endpoints.${id}`]?.before ?? id));
-  if (act.kind === "change") {
-    const updates = act.updates.filter(({ id }) => !isGone(id));
-    const gone = named(act.updates.flatMap(({ id }) => (isGone(id) ? id : [])));
-    return gone.length ? { left: updates.length ? { ...act, updates } : null, gone } : { left: act, gone };
+  if (act.kind === "change" || act.kind === "create") {
+    const updates = updatesOf(act).filter(({ id }) => !isGone(id));
+    const gone = named(updatesOf(act).flatMap(({ id }) => (isGone(id) ? id : [])));
+    const left = act.kind === "create" || updates.length ? { ...act, updates } : null;
+    return { left: gone.length ? left : act, gone };
   }
   if (act.kind === "delete") {
     const ids = act.ids.filter((id) => !isGone(id));
@@ -104,16 +114,36 @@ function agrees(act: Act, name: string, conflict: Conflict): boolean {
   const after = conflict.changed[name]?.after;
   if (act.kind === "mode") return after === act.mode;
   const [, id, field] = name.split(".");
-  if (act.kind !== "change" || !field) return false;
-  const fields = act.updates.find((each) => each.id === Number(id))?.fields as Record<string, unknown> | undefined;
-  return JSON.stringify(fields?.[field]) === JSON.stringify(after);
+  if (!field) return false;
+  const fields = updatesOf(act).find((each) => each.id === Number(id))?.fields as Record<string, unknown> | undefined;
+  return fields !== undefined && JSON.stringify(fields?.[field]) === JSON.stringify(after);
+}
+
+/** Whether what it would do has been done: its answer was lost on the way, and `now` is how things are since. What was
+ *  there before it was sent counts for nothing. */
+export function isDone(act: Act, before: Structure, now: Structure): boolean {
+  if (act.kind === "delete") return act.ids.every((id) => !endpointOf(now, id));
+  if (act.kind !== "create") return false;
+  const made = act.endpoints.map(({ api_key: _key, ...fields }) => {
+    const found = now.endpoints.find((each) => each.name === fields.name);
+    return found && !endpointOf(before, found.id) && holds(found, fields);
+  });
+  return made.every(Boolean) && updatesOf(act).every(({ id, fields }) => holds(endpointOf(now, id), fields));
+}
+
+/** But for the address, which the server writes in its own way, and the key, which it never shows. */
+function holds(endpoint: EndpointConfig | undefined, wanted: Changes): boolean {
+  const { api_key: _key, base_url: _address, ...fields } = wanted;
+  const shown = endpoint as Record<string, unknown> | undefined;
+  return Object.entries(fields).every(([name, value]) => JSON.stringify(shown?.[name]) === JSON.stringify(value));
 }
 
 /** The structure as it would be. What only the server knows (new ids, what a revert does) is left as it is. */
 export function applied(act: Act, structure: Structure): Structure {
   switch (act.kind) {
+    case "create":
     case "change": {
-      const byId = new Map(act.updates.map((each) => [each.id, each.fields]));
+      const byId = new Map(updatesOf(act).map((each) => [each.id, each.fields]));
       return {
         ...structure,
         endpoints: structure.endpoints.map((each) => {

@@ -1,6 +1,6 @@
 // The structure as a graph: which nodes, which wires, where. The ids are those of the whole editor.
 
-import { CLIENT_SIZE, ENDPOINT_SIZE, GAP, INCOMING_SIZE, type Place, placeOfEnvironmentClient } from "./layout";
+import { CLIENT_SIZE, INCOMING_SIZE, type Place, placeOfEnvironmentClient, shownPlaces } from "./layout";
 import type { ClientConfig, EndpointConfig, Structure } from "./structure";
 
 export type GraphNode =
@@ -55,14 +55,10 @@ export function graphOf(structure: Structure, draining: readonly number[]): Grap
   return { nodes, wires };
 }
 
-/** Those that were given no place all have the same one: they are shown below each other, until somebody moves them. */
 function endpointNodes(structure: Structure): GraphNode[] {
-  const taken = new Map<string, number>();
+  const places = shownPlaces(structure.endpoints);
   return structure.endpoints.map((endpoint) => {
-    const { pos_x: x, pos_y: y } = endpoint;
-    const before = taken.get(`${x} ${y}`) ?? 0;
-    taken.set(`${x} ${y}`, before + 1);
-    const place = { x, y: y + before * (ENDPOINT_SIZE.height + GAP) };
+    const place = places.get(endpoint.id) ?? { x: endpoint.pos_x, y: endpoint.pos_y };
     return { id: nodeOf(endpoint.id), kind: "endpoint", place, movable: true, endpoint };
   });
 }

@@ -1,7 +1,8 @@
 // An import before it is done: what it would add and change, what is wrong with the file, and what to send.
 
 import type { ApiProblem } from "../api/client";
-import type { Act, Update } from "./acts";
+import type { FieldProblem } from "../api/http";
+import { type Act, updatesOf as changesOf, type Update } from "./acts";
 import { labelOf } from "./clash";
 import { changedFields, type Difference, differencesBetween } from "./differences";
 import { type Exported, type ImportPlan, planImport, portable, readExport } from "./export";
@@ -52,26 +53,23 @@ export function updatesOf(plan: ImportPlan, structure: Structure): Update[] {
   });
 }
 
-/** The acts of an import in their order; each is one revision. */
-export function actsOf({ plan }: Import, structure: Structure): Act[] {
+/** What an import does, as one act; null: nothing. */
+export function actOf({ plan }: Import, structure: Structure): Act | null {
   const updates = updatesOf(plan, structure);
-  return [
-    ...(plan.create.length ? [{ kind: "create", endpoints: plan.create } as const] : []),
-    ...(updates.length ? [{ kind: "change", updates } as const] : []),
-  ];
+  if (plan.create.length) return { kind: "create", endpoints: plan.create, ...(updates.length ? { updates } : {}) };
+  return updates.length ? { kind: "change", updates } : null;
 }
 
 /** What the server refused, by the endpoint's name: "gpu-2: Base URL: ...". */
 export function problemsOf(problem: ApiProblem, act: Act, structure: Structure): string[] {
   if (!problem.fields.length) return [problem.message];
-  return problem.fields.map(({ field, index, message }) => {
-    const who = index === null ? undefined : nameAt(act, index, structure);
+  return problem.fields.map(({ field, index, part, message }) => {
+    const who = index === null ? undefined : nameAt(act, index, part, structure);
     return [who, labelOf(field), message].filter(Boolean).join(": ");
   });
 }
 
-function nameAt(act: Act, index: number, structure: Structure): string | undefined {
-  if (act.kind === "create") return act.endpoints[index]?.name;
-  if (act.kind !== "change") return undefined;
-  return endpointOf(structure, act.updates[index]?.id ?? 0)?.name;
+function nameAt(act: Act, index: number, part: FieldProblem["part"], structure: Structure): string | undefined {
+  if (act.kind === "create" && part !== "update") return act.endpoints[index]?.name;
+  return endpointOf(structure, changesOf(act)[index]?.id ?? 0)?.name;
 }

@@ -60,12 +60,28 @@ export function placeOfEnvironmentClient(structure: Structure, index: number): P
   };
 }
 
+/** Where endpoints are shown, by id. Those that were given no place all have the same one: they stand below each other,
+ *  past those that have their own, until somebody moves them. */
+export function shownPlaces(endpoints: readonly EndpointConfig[]): Map<number, Place> {
+  const shown = new Map<number, Place>();
+  const own = new Set(endpoints.map((each) => `${each.pos_x} ${each.pos_y}`));
+  const taken = new Set<string>();
+  for (const { id, pos_x: x, pos_y } of endpoints) {
+    let y = pos_y;
+    const free = () => !taken.has(`${x} ${y}`) && (y === pos_y || !own.has(`${x} ${y}`));
+    while (!free()) y += ENDPOINT_SIZE.height + GAP;
+    taken.add(`${x} ${y}`);
+    shown.set(id, { x, y });
+  }
+  return shown;
+}
+
 /** A free place for a new endpoint: below the lowest in the column of the others, and not on Incoming. */
 export function freePlace(structure: Structure): Place {
   const { endpoints, incoming } = structure;
   if (!endpoints.length) return snapped({ x: incoming.x + INCOMING_SIZE.width + WIRE_ROOM, y: incoming.y });
-  const last = endpoints.reduce((lowest, each) => (each.pos_y > lowest.pos_y ? each : lowest));
-  const below = snapped({ x: last.pos_x, y: last.pos_y + ENDPOINT_SIZE.height + GAP });
+  const last = [...shownPlaces(endpoints).values()].reduce((lowest, each) => (each.y > lowest.y ? each : lowest));
+  const below = snapped({ x: last.x, y: last.y + ENDPOINT_SIZE.height + GAP });
   const beside = below.x >= incoming.x + INCOMING_SIZE.width || below.x + ENDPOINT_SIZE.width <= incoming.x;
   const apart = below.y >= incoming.y + INCOMING_SIZE.height || below.y + ENDPOINT_SIZE.height <= incoming.y;
   return beside || apart ? below : snapped({ x: below.x, y: incoming.y + INCOMING_SIZE.height + GAP });

@@ -1,8 +1,8 @@
 // An endpoint that is about to be added: what it would get, what the others become, and how to find it again.
 
-import type { NewEndpoint, Update } from "./acts";
+import type { Act, NewEndpoint } from "./acts";
 import { proportional, targets, withQuota } from "./shares";
-import { type EndpointConfig, receivers, type Structure } from "./structure";
+import { type EndpointConfig, endpointOf, receivers, type Structure } from "./structure";
 
 /** Stands for it while it has no id of its own. */
 export const NEWCOMER = -1;
@@ -80,8 +80,13 @@ export function targetChanges(before: Structure, after: Structure): TargetChange
   return rows.sort((one, other) => Number(other.id === NEWCOMER) - Number(one.id === NEWCOMER));
 }
 
-/** After it was created: the change that makes all quotas sum to 100. Empty where it is not found. */
-export function settleQuotas(structure: Structure, name: string, quota: number): Update[] {
-  const created = structure.endpoints.filter((each) => each.name === name).at(-1);
-  return created?.connected ? withQuota(structure, created.id, quota) : [];
+/** The act that adds it; with `rescaled` the others' quotas become such that all sum to 100, at the same moment. */
+export function addition(structure: Structure, fields: NewEndpoint, rescaled: boolean): Act {
+  if (!rescaled || !fields.connected) return { kind: "create", endpoints: [fields] };
+  const after = withNewcomer(structure, fields, true);
+  const quotaOf = (id: number) => endpointOf(after, id)?.token_quota_percent ?? 0;
+  const updates = structure.endpoints.flatMap(({ id, token_quota_percent }) =>
+    quotaOf(id) === token_quota_percent ? [] : [{ id, fields: { token_quota_percent: quotaOf(id) } }],
+  );
+  return { kind: "create", endpoints: [{ ...fields, token_quota_percent: quotaOf(NEWCOMER) }], updates };
 }

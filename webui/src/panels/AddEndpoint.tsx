@@ -3,11 +3,11 @@
 import { useEffect, useId, useMemo, useRef, useState } from "react";
 import { ApiProblem } from "../api/client";
 import { Button, Dialog, Field } from "../design/parts";
-import type { NewEndpoint } from "../logic/acts";
+import { type NewEndpoint, updatesOf } from "../logic/acts";
 import { problemOfField, readField } from "../logic/fields";
 import { sentence } from "../logic/format";
 import { freePlace, type Place } from "../logic/layout";
-import { settleQuotas, suggestedQuota, withNewcomer } from "../logic/newcomer";
+import { addition, suggestedQuota, withNewcomer } from "../logic/newcomer";
 import { readPasted } from "../logic/paste";
 import { freeName, receivers } from "../logic/structure";
 import { useEditor, useFlow, useStructure } from "../state/context";
@@ -77,17 +77,15 @@ export function AddEndpoint(props: { at?: Place; connect: boolean; pasted?: stri
     const place = props.at ?? freePlace(structure);
     try {
       const endpoint = { ...fields, pos_x: place.x, pos_y: place.y };
-      await editor.submit(
-        { kind: "create", endpoints: [endpoint] },
-        { says: `${endpoint.name} added${endpoint.connected ? " and connected" : ""}` },
-      );
-      if (open.current) props.onClose();
-      const updates = rescaled ? settleQuotas(editor.structure, endpoint.name, Number(quota)) : [];
-      if (updates.length) {
-        await editor.submit({ kind: "change", updates }, { says: "Quotas sum to 100 %" }).catch((error) => {
-          editor.complain(error);
-        });
-      }
+      const act = addition(structure, endpoint, rescaled);
+      const says = [
+        `${endpoint.name} added${endpoint.connected ? " and connected" : ""}`,
+        updatesOf(act).length ? "quotas sum to 100 %" : "",
+      ];
+      const done = await editor.submit(act, { says: says.filter(Boolean).join("; ") });
+      if (open.current && done) props.onClose();
+      // What another operator did meanwhile was kept; what is typed here can be sent again.
+      else if (open.current) setBusy(false);
     } catch (error) {
       if (!open.current) return editor.complain(error);
       setBusy(false);

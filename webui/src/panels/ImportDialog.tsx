@@ -1,4 +1,4 @@
-// The dialog of the action "import": text or a file, what it would do, and then the doing as one change of each kind.
+// The dialog of the action "import": text or a file, what it would do, and then the doing, all or nothing.
 
 import { useId, useMemo, useRef, useState } from "react";
 import { ApiProblem } from "../api/client";
@@ -7,7 +7,7 @@ import { Consequence } from "../editor/Consequence";
 import type { Act } from "../logic/acts";
 import { NotAnExport } from "../logic/export";
 import { begunLarge, count, hostOf } from "../logic/format";
-import { actsOf, type Import, planned, problemsOf } from "../logic/importing";
+import { actOf, type Import, planned, problemsOf } from "../logic/importing";
 import { modeOf } from "../logic/modes";
 import type { Structure } from "../logic/structure";
 import { useEditor, useStructure } from "../state/context";
@@ -23,19 +23,22 @@ export function ImportDialog(props: { text: string; onClose: () => void }) {
   const [refused, setRefused] = useState<string[]>([]);
   const [busy, setBusy] = useState(false);
   const { plan, problem } = useMemo(() => read(text, structure), [text, structure]);
-  const acts = plan ? actsOf(plan, structure) : [];
+  const act = plan && actOf(plan, structure);
   const take = (given: string) => {
     setText(given);
     setRefused([]);
   };
-  const carryOut = async () => {
+  const carryOut = async (act: Act) => {
     setBusy(true);
     setRefused([]);
-    const failed = await inTurn(acts, editor.structure, (act) => editor.submit(act, { asked: true }));
+    try {
+      if (await editor.submit(act, { asked: true })) return props.onClose();
+      setRefused(["What others changed meanwhile was kept; look at what is left to import."]);
+    } catch (error) {
+      editor.flow.setState({ saving: "saved" });
+      setRefused(error instanceof ApiProblem ? problemsOf(error, act, editor.structure) : [String(error)]);
+    }
     setBusy(false);
-    if (failed === null) return props.onClose();
-    editor.flow.setState({ saving: "saved" });
-    setRefused(failed);
   };
   const nothing = plan ? "Nothing in it differs from what is here." : "Choose a file or paste an export first.";
   return (
@@ -48,10 +51,10 @@ export function ImportDialog(props: { text: string; onClose: () => void }) {
           <Button onClick={props.onClose}>Cancel</Button>
           <Button
             tone="primary"
-            why={busy ? "It is being imported." : acts.length ? undefined : nothing}
-            onClick={() => void carryOut()}
+            why={busy ? "It is being imported." : act ? undefined : nothing}
+            onClick={() => act && void carryOut(act)}
           >
-            {plan && acts.length ? saying(plan) : "Import"}
+            {plan && act ? saying(plan) : "Import"}
           </Button>
         </>
       }
@@ -68,9 +71,9 @@ export function ImportDialog(props: { text: string; onClose: () => void }) {
         </div>
       )}
       <p className="visually-hidden" role="status">
-        {plan && (acts.length ? saying(plan) : nothing)}
+        {plan && (act ? saying(plan) : nothing)}
       </p>
-      {plan && <Plan plan={plan} structure={structure} acts={acts} />}
+      {plan && <Plan plan={plan} structure={structure} act={act} />}
     </Dialog>
   );
 }
@@ -83,23 +86,6 @@ function read(text: string, structure: Structure): { plan: Import | null; proble
     if (!(error instanceof NotAnExport)) throw error;
     return { plan: null, problem: error.message };
   }
-}
-
-/** Each act after the one before it. Null: all done; else what was refused, in words. */
-async function inTurn(
-  acts: readonly Act[],
-  structure: Structure,
-  submit: (act: Act) => Promise<boolean>,
-): Promise<string[] | null> {
-  for (const act of acts) {
-    try {
-      if (!(await submit(act))) return ["What others changed meanwhile was kept; look at what is left to import."];
-    } catch (error) {
-      if (error instanceof ApiProblem) return problemsOf(error, act, structure);
-      return [String(error)];
-    }
-  }
-  return null;
 }
 
 function saying({ plan }: Import): string {
@@ -166,9 +152,8 @@ function Source(props: { text: string; problem: string; onText: (text: string) =
   );
 }
 
-function Plan({ plan, structure, acts }: { plan: Import; structure: Structure; acts: readonly Act[] }) {
+function Plan({ plan, structure, act }: { plan: Import; structure: Structure; act: Act | null }) {
   const { create, stay } = plan.plan;
-  const change = acts.find((each) => each.kind === "change");
   const mode = plan.file.routing_mode;
   return (
     <div className="import-plan stack">
@@ -201,7 +186,7 @@ function Plan({ plan, structure, acts }: { plan: Import; structure: Structure; a
               </li>
             ))}
           </ul>
-          {change && !create.some((each) => each.connected) && <Consequence act={change} />}
+          {act && !create.some((each) => each.connected) && <Consequence act={act} />}
         </section>
       )}
       <Rest names={plan.same} what="the same here already" />

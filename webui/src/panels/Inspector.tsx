@@ -1,6 +1,6 @@
 // The panel at the right: everything about the endpoint that is selected, or what several have in common.
 
-import { useEffect, useMemo, useRef, useState } from "react";
+import { Fragment, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { Button, StatusBadge } from "../design/parts";
 import { ago, compact, count, duration, hostOf, percent, rate } from "../logic/format";
 import { modeOf } from "../logic/modes";
@@ -35,7 +35,7 @@ export function Inspector() {
   }, []);
   const close = () => {
     editor.ui.setState({ inspecting: false });
-    document.querySelector<HTMLElement>("[data-canvas], [data-table] tr[tabindex='0']")?.focus();
+    focusStage();
   };
   const [first] = endpoints;
   if (!first) return null;
@@ -60,13 +60,32 @@ export function Inspector() {
         </h2>
         <Button tone="quiet" icon="cross" tight aria-label="Close the inspector" onClick={close} />
       </header>
-      {endpoints.length === 1 ? (
-        <One key={first.id} endpoint={first} />
-      ) : (
-        <InspectorBulk key={endpoints.map((each) => each.id).join()} endpoints={endpoints} />
-      )}
+      <Fragment key={endpoints.map((each) => each.id).join()}>
+        <FocusKeeper panel={panel} />
+        {endpoints.length === 1 ? <One endpoint={first} /> : <InspectorBulk endpoints={endpoints} />}
+      </Fragment>
     </aside>
   );
+}
+
+function focusStage() {
+  document.querySelector<HTMLElement>("[data-canvas], [data-table] tr[tabindex='0']")?.focus();
+}
+
+/** What has the focus may go away with its endpoint, which another operator deletes: then it goes on nearby. */
+function FocusKeeper({ panel }: { panel: React.RefObject<HTMLElement | null> }) {
+  useLayoutEffect(() => {
+    const inspector = panel.current;
+    return () => {
+      if (!inspector?.contains(document.activeElement)) return;
+      queueMicrotask(() => {
+        if (document.activeElement !== document.body) return;
+        if (inspector.isConnected) inspector.focus();
+        else focusStage();
+      });
+    };
+  }, [panel]);
+  return null;
 }
 
 function One({ endpoint }: { endpoint: EndpointConfig }) {

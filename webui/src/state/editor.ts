@@ -4,7 +4,7 @@
 import { type AdminClient, ApiProblem } from "../api/client";
 import { type Link, LiveState } from "../api/live";
 import type { SessionView, State } from "../api/types";
-import { type Act, callOf, clashes, type Question, questionBefore, saying, withoutGone } from "../logic/acts";
+import { type Act, callOf, clashes, isDone, type Question, questionBefore, saying, withoutGone } from "../logic/acts";
 import { describeClash } from "../logic/clash";
 import { withNames } from "../logic/differences";
 import type { Place, Places } from "../logic/layout";
@@ -212,6 +212,7 @@ export class Editor {
     let act = wanted;
     let revision = seen;
     for (;;) {
+      const before = this.flow.getState().server ?? this.structure;
       try {
         const answer = await this.client.send(callOf(act, revision));
         // It is done, even if the look after it fails; the live state tells then.
@@ -226,6 +227,13 @@ export class Editor {
           this.flow.setState({ saving: "waiting" });
           await this.nextState();
           this.flow.setState({ saving: "saving" });
+          const now = this.flow.getState().server ?? before;
+          // Only the answer was lost: to do it again would be refused, as its names are taken by itself.
+          if (error.unreachable && now.revision > revision && isDone(act, before, now)) {
+            this.lastSaved = now.revision;
+            // Of one revision only it is known that it is this act's, and can be undone.
+            return { revision: now.revision === revision + 1 ? now.revision : revision, seen: revision };
+          }
           continue;
         }
         if (!error.conflict) throw error;
