@@ -32,17 +32,19 @@ from balancer.core.errors import BalancerError
 from balancer.core.model_names import AutoModel
 from balancer.core.pool import EndpointPool
 from balancer.core.probes import ProbeRules
+from balancer.descriptors import open_files
 from balancer.discovery import Discovery, addresses
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.guesses import Guesses
 from balancer.health import Health
 from balancer.legacy import LegacyInterfaces
 from balancer.legacy_metrics import LegacyCollector
-from balancer.metrics import BalancerCollector
+from balancer.metrics import BalancerCollector, ClientCollector
 from balancer.proxy.affinity import Affinity
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
 from balancer.proxy.models import ModelsEndpoint
+from balancer.proxy.reception import ClientLimits, Reception
 from balancer.setting_texts import overview
 from balancer.settings import Settings
 from balancer.status import Status
@@ -107,9 +109,11 @@ class Balancer:
             self.traffic,
             max_body_bytes=settings.max_body_bytes,
             client_write_timeout_seconds=settings.client_write_timeout_seconds,
+            max_body_values=settings.max_body_values,
             auto=_auto_model(settings),
             affinity=Affinity(KeySource(settings.affinity), settings.affinity_prompt_bytes),
         )
+        self.reception = Reception(_client_limits(settings), settings.trusted_proxies)
         self.dispatcher.on_model_miss = self._ask_for_models
         self.discovery: Discovery | None = None
         self.database: Database | None = None
@@ -231,6 +235,7 @@ class Balancer:
                 BalancerCollector(
                     pool, traffic, budget, lambda: self.dispatcher.queue.depth, time.monotonic, __version__
                 ),
+                ClientCollector(lambda: self.reception.open, self.reception.refused, self.reception.given_up),
                 LegacyCollector(pool, traffic),
             ],
             draining=lambda: self.gateway.draining,
@@ -300,6 +305,18 @@ def _auto_model(settings: Settings) -> AutoModel:
         [name for name in sentinels if name],
         settings.preferred_models,
         intersection_first=settings.auto_model_strategy == "intersection_first",
+    )
+
+
+def _client_limits(settings: Settings) -> ClientLimits:
+    return ClientLimits(
+        header_timeout_seconds=settings.header_timeout_seconds,
+        body_timeout_seconds=settings.body_timeout_seconds,
+        write_timeout_seconds=settings.client_write_timeout_seconds,
+        header_bytes=settings.max_header_bytes,
+        headers=settings.max_headers,
+        connections=settings.max_client_connections or open_files() // 2,
+        connections_per_client=settings.max_connections_per_client,
     )
 
 

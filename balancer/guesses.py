@@ -67,7 +67,7 @@ class Guesses:
 
         `now` is any clock that runs on, in seconds.
         """
-        origin = _origin(address)
+        origin = origin_of(address)
         bucket = self._by_address.get(origin)
         waits = [bucket.wait_seconds(now)] if bucket is not None else [0.0]
         if origin not in self._known:
@@ -97,7 +97,7 @@ def _remember(known: OrderedDict[str, _T], key: str, value: _T, most: int) -> No
         known.popitem(last=False)
 
 
-def _origin(address: str) -> str:
+def origin_of(address: str) -> str:
     """Whom an address stands for: itself, or the network of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address)

@@ -5,7 +5,7 @@ Labels are bounded: endpoint names, operations, statuses. Never a client token, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -126,6 +126,30 @@ class BalancerCollector(Collector):
     def _cooldown(self, state: EndpointState, now: float) -> float:
         until = max(state.throttled_until, state.breaker.open_until)
         return max(0.0, until - now)
+
+
+class ClientCollector(Collector):
+    """Connections of clients: how many are open, were turned away, and were given up for what did not come."""
+
+    def __init__(self, connections: Callable[[], int], refused: Mapping[str, int], given_up: Mapping[str, int]) -> None:
+        self._connections = connections
+        self._refused = refused
+        self._given_up = given_up
+
+    def collect(self) -> Iterable[Metric]:
+        """All families, of this moment."""
+        yield GaugeMetricFamily("lb_client_connections", "Connections of clients.", self._connections())
+        refused = CounterMetricFamily(
+            "lb_client_connections_refused", "Connections beyond a limit, by which.", labels=["limit"]
+        )
+        for limit, count in self._refused.items():
+            refused.add_metric([limit], count)
+        given_up = CounterMetricFamily(
+            "lb_client_timeouts", "Requests given up, by what of them did not come.", labels=["part"]
+        )
+        for part, count in self._given_up.items():
+            given_up.add_metric([part], count)
+        yield from (refused, given_up)
 
 
 def render(*collectors: Collector) -> bytes:

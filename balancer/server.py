@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from balancer.app import Balancer, create_app
 from balancer.core.errors import BalancerError
+from balancer.descriptors import raise_open_files
 from balancer.loops import new_event_loop
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.transport import Direct, TransportProtocol
@@ -30,7 +32,6 @@ from balancer.settings import Settings
 
 logger = logging.getLogger("balancer")
 
-_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 _POLL_SECONDS = 0.05
 _GARBAGE_THRESHOLD = 10_000
@@ -166,14 +167,13 @@ async def serve_app(
     config = uvicorn.Config(
         cast(Any, whole),  # uvicorn's types know only coroutine functions
         interface="asgi3",
-        http=TransportProtocol,
+        http=cast(Any, partial(TransportProtocol, reception=balancer.reception)),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         date_header=False,
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_LAST_SECONDS,
         proxy_headers=bool(balancer.settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in balancer.settings.trusted_proxies],
@@ -190,6 +190,7 @@ async def serve_app(
 
 def serve(settings: Settings, admin_token: str) -> None:
     """Serve in this thread until a signal comes. Raises StartError or StoreError."""
+    raise_open_files()
     sockets = listen(settings.host, settings.port)
     app = create_app(settings, admin_token)
 

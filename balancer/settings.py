@@ -304,6 +304,54 @@ class Settings:
         "33554432",
         "Largest request body; longer ones are answered with 413.",
     )
+    max_body_values: int = _setting(
+        "LB_MAX_BODY_VALUES",
+        "Limits",
+        whole(1000, 100_000_000),
+        "500000",
+        "Most strings, arrays and objects in a request body, and four times as many values: reading them costs more "
+        "than their bytes. More are answered with 413.",
+    )
+    max_header_bytes: int = _setting(
+        "LB_MAX_HEADER_BYTES",
+        "Limits",
+        whole(1024, 2**20, "bytes"),
+        "65536",
+        "Longest head of a request: its first line and all header fields. Longer ones are answered with 431.",
+    )
+    max_headers: int = _setting(
+        "LB_MAX_HEADERS", "Limits", whole(10, 10000), "200", "Most header fields of a request; 431 answers more."
+    )
+    header_timeout_seconds: float = _setting(
+        "LB_HEADER_TIMEOUT_SECONDS",
+        "Limits",
+        seconds(1, 3600),
+        "30",
+        "Longest time for the whole head of a request, on a new connection from its beginning; answered with 408.",
+    )
+    body_timeout_seconds: float = _setting(
+        "LB_BODY_TIMEOUT_SECONDS",
+        "Limits",
+        seconds(1, 3600),
+        "60",
+        "Longest silence of a client in the middle of a request's body; answered with 408.",
+    )
+    max_client_connections: int = _setting(
+        "LB_MAX_CLIENT_CONNECTIONS",
+        "Limits",
+        whole(0, 1_000_000),
+        "0",
+        "Connections of all clients together; further ones are answered with 503 and closed. 0: half of the files the "
+        "process may have open, so that each request can have one to an endpoint.",
+    )
+    max_connections_per_client: int = _setting(
+        "LB_MAX_CONNECTIONS_PER_CLIENT",
+        "Limits",
+        whole(0, 1_000_000),
+        "0",
+        "Connections of one address, or of one /64 network of IPv6. 0: no limit. There is none for LB_TRUSTED_PROXIES: "
+        "name any proxy in front there before setting this.",
+    )
     queue_size: int = _setting(
         "LB_QUEUE_SIZE",
         "Limits",

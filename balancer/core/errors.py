@@ -5,6 +5,7 @@
     |   `-- BodyTooLarge       longer than this balancer takes
     |-- Unauthorized           the client's token is missing, unknown or revoked
     |-- Draining               the balancer is shutting down and takes nothing new
+    |-- TooManyConnections     the client, or all clients together, have as many as they may
     |-- NoEndpoint             nobody may take the request
     |   |-- ModelNotFound      no known list of models holds it
     |   |-- NotEligible        the one endpoint the client asked for may not take it
@@ -60,6 +61,13 @@ class Draining(BalancerError):
 
     def __init__(self) -> None:
         super().__init__("the balancer is shutting down")
+
+
+class TooManyConnections(BalancerError):
+    """The client, or all clients together, have as many connections as they may."""
+
+    def __init__(self) -> None:
+        super().__init__("there are too many connections: use those that are open, or try again later")
 
 
 class NoEndpoint(BalancerError):

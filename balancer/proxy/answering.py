@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
 
+from balancer.core.errors import BalancerError
 from balancer.wire.headers import Headers, fields_of
 
 TRANSPORT_EXTENSION = "balancer.transport"
@@ -35,6 +36,10 @@ class Answering(Protocol):
     @property
     def has_room(self) -> bool:
         """Whether `begin`, `write` and `end` may be used now."""
+
+    @property
+    def refusal(self) -> BalancerError | None:
+        """What the client was told already, because the rest of its request could not be read. It gets nothing more."""
 
     @property
     def relays(self) -> bool:
@@ -80,6 +85,7 @@ class AsgiAnswering:
 
     has_room = False
     relays = False
+    refusal: BalancerError | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.headers: Headers = scope["headers"]

@@ -184,6 +184,8 @@ class _Turn:
         while size <= self._gateway.max_body_bytes:
             part = await answering.read_body()
             if part is None:
+                if answering.refusal is not None:
+                    raise answering.refusal
                 self._left_early = True
                 raise asyncio.CancelledError
             parts.append(part)
@@ -199,7 +201,7 @@ class _Turn:
         if size > gateway.max_body_bytes:
             raise BodyTooLarge(gateway.max_body_bytes)
         self._read_at = gateway.clock()
-        self._parsed = parsed = parse(body, operation)
+        self._parsed = parsed = parse(body, operation, gateway.max_body_values)
         self._prompt_bytes = size
         request, query = route(gateway, parsed, answering.query, given.endpoint, size)
         request = gateway.affinity.bind(request, given.session, parsed, operation, body)

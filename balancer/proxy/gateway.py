@@ -27,7 +27,7 @@ from balancer.proxy.answering import Answering
 from balancer.proxy.watch import Watches
 from balancer.traffic import Traffic
 from balancer.wire.headers import served_lines
-from balancer.wire.openai import answer_for
+from balancer.wire.openai import MOST_BODY_VALUES, answer_for
 from balancer.wire.stored_responses import StoredResponses
 
 # How long a refused body is still taken in, so that the client comes to read the refusal.
@@ -45,6 +45,7 @@ class Gateway:
     traffic: Traffic
     max_body_bytes: int
     client_write_timeout_seconds: float
+    max_body_values: int = MOST_BODY_VALUES
     auto: AutoModel = field(default_factory=AutoModel)
     affinity: Affinity = field(default_factory=Affinity)
     clock: Callable[[], float] = time.monotonic

@@ -15,13 +15,12 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from balancer.core.errors import BalancerError
 from balancer.proxy.answering import TRANSPORT_EXTENSION
+from balancer.proxy.bounds import BODY, FRESH, HEAD, IDLE, LAST, WHOLE, BoundedProtocol
 from balancer.wire.headers import Headers
-from balancer.wire.openai import error_body
-
-_CLOCK_STEP_SECONDS = 0.001  # loops round timers to this
 
 # Serves one request.
 Direct = Callable[["DirectAnswering"], Coroutine[Any, Any, None]]
@@ -86,7 +85,7 @@ class DirectAnswering:
         self._protocol = protocol
         self._asked = False
         self._chunked = False
-        self._left = 0  # of the length that the head says
+        self._left = -1  # of the length that the head says; before it: less than nothing
         # By these names uvicorn's protocol knows them; it sets the event when something came or the client left.
         self.keep_alive = keep_alive
         self.body = b""
@@ -99,6 +98,16 @@ class DirectAnswering:
     def has_room(self) -> bool:
         """Whether the client takes what it is sent."""
         return not self._protocol.flow.write_paused
+
+    @property
+    def response_started(self) -> bool:
+        """Whether the head of the answer was sent. uvicorn's cycles have the same."""
+        return self._left >= 0
+
+    @property
+    def refusal(self) -> BalancerError | None:
+        """What the client was told already, because the rest of its request could not be read."""
+        return self._protocol.refusal
 
     @property
     def relays(self) -> bool:
@@ -170,6 +179,7 @@ class DirectAnswering:
         if length is not None:
             self._left = length
             return b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[status], lines, close, length)
+        self._left = 0
         self._chunked = status != 204
         ending = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
         return b"".join((STATUS_LINE[status], lines, close, ending))
@@ -209,12 +219,9 @@ class DirectAnswering:
             self.transport.close()
 
 
-class TransportProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with the short way where the application has one. Neither WebSockets nor a limit of
-    connections.
-    """
+class TransportProtocol(BoundedProtocol):
+    """The bounded protocol, with the short way where the application has one. No WebSockets."""
 
-    _idle_since: float | None = None  # by the loop's clock; None while a request runs or arrives
     _direct: Mapping[bytes, Direct] = _NONE
     cycle: RequestResponseCycle | DirectAnswering | None  # type: ignore[assignment]  # uvicorn's knows only its own
 
@@ -227,6 +234,10 @@ class TransportProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self.stage != FRESH:
+            self.since = None
+        self.stage = HEAD
+        self.framing_bytes = 0
         self.url = b""
         self.headers = []
 
@@ -235,8 +246,14 @@ class TransportProtocol(HttpToolsProtocol):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Begin to serve a request, or let it wait behind the one that is being answered."""
+        """Begin to serve a request, or let it wait behind the one that is being answered. Raises InvalidRequest."""
         parser, before = self.parser, self.cycle
+        if self.much_read or len(self.headers) > self.most_headers:
+            self.check_head()
+        if parser.should_upgrade():
+            return  # it comes again without asking for that
+        self.stage = BODY
+        self.since = None
         cycle: RequestResponseCycle | DirectAnswering
         path, _, query = self.url.partition(b"?")
         serve: Any = self._direct.get(path) if parser.get_method() == b"POST" else None
@@ -257,6 +274,7 @@ class TransportProtocol(HttpToolsProtocol):
         """A piece of the request's body."""
         cycle = self.cycle
         assert cycle is not None  # noqa: S101 - the head came before
+        self.framing_bytes = 0
         if not cycle.response_complete:
             cycle.body += body
             if len(cycle.body) > HIGH_WATER_LIMIT:
@@ -265,9 +283,15 @@ class TransportProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request has arrived."""
+        if self.stage != BODY:
+            return
         cycle = self.cycle
         assert cycle is not None  # noqa: S101
-        if not cycle.response_complete:
+        if cycle.response_complete:
+            self.stage = IDLE
+            self.since = None
+        else:
+            self.stage = WHOLE
             cycle.more_body = False
             cycle.message_event.set()
 
@@ -304,9 +328,6 @@ class TransportProtocol(HttpToolsProtocol):
             self.on_response_complete,
         )
 
-    # The timer of an idle connection: one that is set while none is, and looks when it fires whether it is idle and
-    # since when. To set and cancel one for each request would cost as much as its framing.
-
     def on_response_complete(self) -> None:
         """Go on to the request that waits behind, or be idle."""
         self.server_state.total_requests += 1
@@ -315,46 +336,17 @@ class TransportProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._serve(*self.pipeline.pop())
-            return
-        self._idle_since = now = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._look_at(now + self.timeout_keep_alive)
-
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
+        elif self.stage == WHOLE:
+            self.stage = IDLE
+            self.since = None
+        elif self.stage == LAST:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone; so is the timer, and what would keep this object in a circle."""
+        """The client is gone, and what would keep this object in a circle."""
         super().connection_lost(exc)
         self.cycle = None
         self.pipeline.clear()
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that was idle for too long."""
-        self.timeout_keep_alive_task = None
-        if self._idle_since is None or self.transport.is_closing():
-            return  # the end of the request that runs sets the timer again
-        due = self._idle_since + self.timeout_keep_alive
-        if due - self.loop.time() > _CLOCK_STEP_SECONDS:
-            self._look_at(due)
-        else:
-            self.transport.close()
-
-    def _look_at(self, when: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_at(when, self.timeout_keep_alive_handler)
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP in the envelope that clients of this port can read, and close."""
-        body = error_body("the request is not valid HTTP/1.1", error_type="invalid_request_error", code="bad_http")
-        head = (
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n" % len(body)
-        )
-        self.transport.write(head + body)
-        self.transport.close()
 
 
 def _expects_continue(headers: Headers) -> bool:

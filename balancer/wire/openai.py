@@ -23,6 +23,7 @@ from balancer.core.errors import (
     ModelNotFound,
     NoEndpoint,
     NotEligible,
+    TooManyConnections,
     Unauthorized,
     UpstreamError,
     UpstreamTimeout,
@@ -39,7 +40,7 @@ from balancer.wire.json_text import (
 
 _LONGEST_MODEL_NAME = 256
 # A conversation of 100,000 messages. 30 MB of brackets would keep the event loop busy for seconds instead.
-_MOST_ELEMENTS = 500_000
+MOST_BODY_VALUES = 500_000
 _UNUSABLE_IN_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _INCLUDE_USAGE = b'{"include_usage":true}'
 
@@ -98,11 +99,14 @@ class ParsedBody(NamedTuple):
     user: str | None = None
 
 
-def parse(body: bytes, operation: Operation) -> ParsedBody:
-    """Read a request body. Raises InvalidRequest, whose message names the field and what it should be."""
-    if len(body) > _MOST_ELEMENTS and is_elaborate(body, _MOST_ELEMENTS):
+def parse(body: bytes, operation: Operation, most_values: int = MOST_BODY_VALUES) -> ParsedBody:
+    """Read a request body. Raises InvalidRequest, whose message names the field and what it should be.
+
+    `most_values`: strings, arrays and objects together, and four times as many values of any kind.
+    """
+    if len(body) > most_values and is_elaborate(body, most_values):
         raise InvalidRequest(
-            f"the request body holds more than {_MOST_ELEMENTS} strings, arrays and objects",
+            f"the request body holds more than {most_values} strings, arrays and objects",
             code="body_too_elaborate",
             status=413,
         )
@@ -236,9 +240,9 @@ def error_event(
 def answer_for(error: BalancerError) -> ErrorAnswer:
     """What the client is told when no answer of an endpoint can be relayed.
 
-    400 or 413 (the error's own status) for a bad request; 401 without a valid token; 404 unknown model, or the endpoint
-    asked for may not take it; 429 all busy; 503 nobody eligible, or shutting down; 504 an endpoint stayed silent; 502
-    any other failure of an endpoint; 500 for what is none of these.
+    400, 408, 413 or 431 (the error's own status) for a bad request; 401 without a valid token; 404 unknown model, or
+    the endpoint asked for may not take it; 429 all busy; 503 nobody eligible, too many connections, or shutting down;
+    504 an endpoint stayed silent; 502 any other failure of an endpoint; 500 for what is none of these.
     """
     if isinstance(error, InvalidRequest):
         kind = "invalid_request_error"
@@ -249,6 +253,9 @@ def answer_for(error: BalancerError) -> ErrorAnswer:
         return ErrorAnswer(401, error_body(str(error), error_type="invalid_request_error", code="invalid_api_key"))
     if isinstance(error, Draining):
         body = error_body(str(error), error_type="service_unavailable", code="shutting_down")
+        return ErrorAnswer(503, body, _UNAVAILABLE_RETRY_SECONDS)
+    if isinstance(error, TooManyConnections):
+        body = error_body(str(error), error_type="service_unavailable", code="too_many_connections")
         return ErrorAnswer(503, body, _UNAVAILABLE_RETRY_SECONDS)
     if isinstance(error, UpstreamTimeout):
         return ErrorAnswer(504, error_body(str(error), error_type="server_error", code="upstream_timeout"))
