@@ -114,7 +114,7 @@ class Soaked:
 class SoakedBalancer(Program):
     """A balancer without probes that spreads load evenly and forgives soon."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.admin = {"x-admin-token": secrets.token_urlsafe()}
         port = free_port()
         environ = {
@@ -127,6 +127,7 @@ class SoakedBalancer(Program):
             "LB_COOLDOWN_SECONDS": "1",
             "LB_MAX_CONNECTIONS": "10000",  # two endpoints must do for the streams of three
             "ROUTING_STRATEGY": "least_loaded",
+            **settings,
         }
         super().__init__([sys.executable, "-m", "balancer", "serve"], port, os.sched_getaffinity(0), folder, environ)
 

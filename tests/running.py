@@ -13,6 +13,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +30,7 @@ from balancer.core.state import EndpointState
 from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.gateway import Gateway
+from balancer.proxy.reception import ClientLimits, Reception
 from balancer.proxy.transport import TransportProtocol
 from balancer.server import ShortWay
 from balancer.traffic import RequestRecord, Traffic
@@ -130,6 +133,11 @@ class RunningApp:
         connections: Iterable[Any] = self._server.server_state.connections
         return any(connection.flow.write_paused for connection in connections)
 
+    @property
+    def connections(self) -> int:
+        """Connections that are open, also those that are about to be closed."""
+        return len(self._server.server_state.connections)
+
     def shrink_send_buffers(self) -> None:
         """Let the kernel hold little for connections from now on."""
         self._server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
@@ -155,10 +163,16 @@ class RunningApp:
         logging.getLogger("uvicorn.error").removeHandler(self._complaints)
 
 
+def served_by(reception: Reception) -> Callable[..., TransportProtocol]:
+    """What makes connections that keep the limits of `reception`."""
+    return partial(TransportProtocol, reception=reception)
+
+
 class RunningGateway:
     """The data plane on a real socket. `options` go to the pool, the dispatcher or the gateway, whichever knows them.
 
-    `expected_complaints`: so many errors may be logged; more or fewer fail the test.
+    `limits` are those of its clients' connections; `expected_complaints`: so many errors may be logged, and more or
+    fewer fail the test.
     """
 
     def __init__(
@@ -166,6 +180,8 @@ class RunningGateway:
         endpoints: Iterable[Endpoint],
         *,
         tokens: Iterable[str] = (),
+        limits: ClientLimits | None = None,
+        exempt: Iterable[IPv4Network | IPv6Network] = (),
         expected_complaints: int = 0,
         **options: Any,
     ) -> None:
@@ -180,12 +196,13 @@ class RunningGateway:
         client_tokens.replace([], rows_exist=False)
         self.tokens = client_tokens
         self.traffic = Traffic(time.time)
-        limits: dict[str, Any] = {"max_body_bytes": 32 << 20, "client_write_timeout_seconds": 60.0}
-        limits.update(take("max_body_bytes", "client_write_timeout_seconds"))
+        bounds: dict[str, Any] = {"max_body_bytes": 32 << 20, "client_write_timeout_seconds": 60.0}
+        bounds.update(take("max_body_bytes", "client_write_timeout_seconds", "max_body_values"))
         self.dispatcher = Dispatcher(self.pool, self.connections, **options)
-        self.gateway = Gateway(self.dispatcher, client_tokens, self.traffic, **limits)
+        self.gateway = Gateway(self.dispatcher, client_tokens, self.traffic, **bounds)
         routes = [Route(path, ProxyEndpoint(self.gateway, op), methods=["POST"]) for path, op in OPERATIONS.items()]
-        self.app = RunningApp(ShortWay(Starlette(routes=routes)))
+        self.reception = Reception(limits, tuple(exempt))
+        self.app = RunningApp(ShortWay(Starlette(routes=routes)), http=served_by(self.reception))
         self.client = http_client("")
         self._expected_complaints = expected_complaints
 

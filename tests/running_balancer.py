@@ -12,7 +12,7 @@ from balancer.app import Balancer, create_app
 from balancer.server import ShortWay
 from balancer.settings import Settings
 from tests.fakes import FakeServer
-from tests.running import DEADLINE_SECONDS, RunningApp
+from tests.running import DEADLINE_SECONDS, RunningApp, served_by
 
 ADMIN_TOKEN = "test-admin-token"
 ADMIN = {"x-admin-token": ADMIN_TOKEN}
@@ -33,7 +33,9 @@ class RunningBalancer:
         app = create_app(self.settings, ADMIN_TOKEN, environ={})
         self.balancer: Balancer = app.state.balancer
         await self._stack.enter_async_context(app.router.lifespan_context(app))
-        running = await self._stack.enter_async_context(RunningApp(ShortWay(app)))
+        running = await self._stack.enter_async_context(
+            RunningApp(ShortWay(app), http=served_by(self.balancer.reception))
+        )
         self._stack.callback(self.balancer.drain)
         self._stack.push_async_callback(self.client.aclose)
         self.url = running.url

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.fakes import FakeServer
 from tests.raw_server import RawServer, read_request
-from tests.running import CHAT_BODY, RunningGateway, chat_body, raw_client, wired
+from tests.running import CHAT_BODY, RunningGateway, chat_body, raw_client, request, wired
 from tests.running_balancer import RunningBalancer
 
 BODY = chat_body()
@@ -51,19 +52,62 @@ async def test_no_path_leads_past_the_authorization(balancer: RunningBalancer, p
     assert b"routing_mode" not in answer and b"root:" not in answer
 
 
+H2C = (b"connection: upgrade, http2-settings", b"upgrade: h2c", b"http2-settings: AAMAAABkAAQAoAAAAAIAAAAA")
+
+
+@pytest.mark.parametrize("lines", [H2C, (b"connection: upgrade", b"upgrade: something/2"), (b"upgrade: h2c",)])
+async def test_another_protocol_is_not_spoken_and_the_request_is_served(lines: tuple[bytes, ...]) -> None:
+    """Some HTTP clients ask for HTTP/2 with every first request."""
+    async with FakeServer() as fake, RunningGateway(wired(fake)) as gateway, raw_client(gateway.url) as client:
+        for _ in range(2):
+            client.post(BODY, *lines)
+            status, headers, body = await client.answer()
+            assert (status, headers.get(b"upgrade")) == (200, None)
+            assert json.loads(body)["choices"]
+        assert fake.stats.last_body == BODY
+
+
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+async def test_such_requests_may_come_in_any_pieces_and_one_behind_another(step: int) -> None:
+    chunked = request(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY), *H2C, b"transfer-encoding: chunked")
+    chunked = chunked.replace(b"content-length: %d\r\n" % (len(BODY) + len(b"%x" % len(BODY)) + 9), b"")
+    assert b"content-length" not in chunked
+    data = request(BODY, *H2C) + chunked + request(BODY) + request(BODY, *H2C, b"connection: close")
+    async with FakeServer() as fake, RunningGateway(wired(fake)) as gateway, raw_client(gateway.url) as client:
+        for start in range(0, len(data), step):
+            client.send(data[start : start + step])
+            if step < 100:
+                await asyncio.sleep(0)
+        answer = await client.rest()
+        assert answer.count(b"HTTP/1.1 200 OK\r\n") == 4 == answer.count(b"HTTP/1.1 ")
+        assert fake.stats.total_requests == 4
+
+
 @pytest.mark.parametrize(
-    "lines",
+    "head",
     [
-        (b"upgrade: websocket", b"connection: upgrade", b"sec-websocket-key: eA==", b"sec-websocket-version: 13"),
-        (b"upgrade: h2c", b"connection: upgrade, http2-settings", b"http2-settings: AAMAAABkAAQAoAAAAAIAAAAA"),
+        b"GET /v1/realtime HTTP/1.1\r\nhost: b\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-key: eA==\r\nsec-websocket-version: 13\r\n\r\n",
+        request(BODY, b"connection: keep-alive, Upgrade", b"upgrade: WebSocket"),
+        b"CONNECT elsewhere:443 HTTP/1.1\r\nhost: elsewhere:443\r\n\r\n",
     ],
 )
-async def test_an_upgrade_is_never_taken(lines: tuple[bytes, ...]) -> None:
+async def test_websockets_and_tunnels_are_refused(head: bytes) -> None:
     async with FakeServer() as fake, RunningGateway(wired(fake)) as gateway, raw_client(gateway.url) as client:
-        client.post(BODY, *lines)
-        status, headers = await client.head()
-        assert (status in (200, 400), headers.get(b"upgrade")) == (True, None), "ignored or refused"
-        assert (await gateway.chat()).status_code == 200
+        client.send(head + b"what may follow")
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+        assert b'"upgrade_not_supported"' in answer and b"not supported: send an ordinary HTTP request" in answer
+        assert not fake.stats.total_requests
+
+
+@pytest.mark.parametrize("hidden", [b"content-length: 0", b"transfer-encoding: chunked"])
+async def test_nothing_is_smuggled_behind_an_upgrade(hidden: bytes) -> None:
+    async with FakeServer() as fake, RunningGateway(wired(fake)) as gateway, raw_client(gateway.url) as client:
+        client.send(request(BODY, *H2C, hidden) + request(BODY))
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+        assert not fake.stats.total_requests
 
 
 async def test_a_client_that_waits_for_100_is_told_to_go_on() -> None:
