@@ -78,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("file", type=Path, help="what `llm-balancer backup` wrote")
     restore.set_defaults(run=maintenance.restore_backup)
     rotate = choice.add_parser("rotate-keys", help="encrypt the provider keys anew with the first LB_SECRET_KEY")
+    rotate.add_argument(
+        "--drop-unreadable",
+        action="store_true",
+        help="first take keys away for good that no secret opens; the balancer must be stopped",
+    )
     rotate.set_defaults(run=maintenance.rotate_keys)
     _add_config(choice.add_parser("config", help="export or import the endpoints and the routing mode"))
     return parser

@@ -184,6 +184,49 @@ async def test_the_secret_is_set_exchanged_and_missed(tmp_path: Path, command: C
     assert code == 0 and KEY in out
 
 
+async def test_keys_whose_secret_is_lost_are_dropped_when_told_so(tmp_path: Path, command: Command) -> None:
+    def rotate(*flags: str, **settings: str) -> tuple[int, str, str]:
+        return command("rotate-keys", *flags, **settings)
+
+    def rows() -> list[tuple[int | None, str]]:
+        return sql(
+            tmp_path / "lb.db",
+            "SELECT e.api_key_id, coalesce(k.api_key, '') FROM endpoints e "
+            "LEFT JOIN endpoint_keys k ON k.id = e.api_key_id ORDER BY e.id",
+        )
+
+    async with FakeServer() as fake, serving(tmp_path, LB_SECRET_KEY=OLD) as served:
+        await add(served, fake, api_key=KEY)
+        await add(served, fake, name="gpu-2", api_key=KEY + "-2")
+        await add(served, fake, name="gpu-3")
+        code, _, err = await asyncio.to_thread(rotate, "--drop-unreadable", LB_SECRET_KEY=NEW)
+        assert code == 1 and "in use: stop the balancer first" in err
+    before = rows()
+
+    code, out, err = await asyncio.to_thread(rotate, LB_SECRET_KEY=NEW)
+    assert (code, out) == (1, "")
+    assert "2 provider keys cannot be read: those of 'gpu-1', 'gpu-2'" in err and "--drop-unreadable" in err
+    assert rows() == before, "nothing is dropped without the flag"
+
+    code, out, _ = await asyncio.to_thread(rotate, "--drop-unreadable", LB_SECRET_KEY=f"{NEW},{OLD}")
+    assert code == 0 and "every provider key can be read" in out and "2 provider keys are encrypted" in out
+    code, out, _ = await asyncio.to_thread(rotate, "--drop-unreadable")
+    assert code == 0 and out.startswith("2 provider keys cannot be read: those of 'gpu-1', 'gpu-2'\nthey are dropped")
+    assert rows() == [(None, ""), (None, ""), (None, "")]
+
+    async with serving(tmp_path, LB_SECRET_KEY=NEW) as served, httpx.AsyncClient(trust_env=False) as client:
+        state = (await client.get(f"{served.url}/admin/api/state", headers=ADMIN)).json()
+        assert [each["name"] for each in state["endpoints"]] == ["gpu-1", "gpu-2", "gpu-3"]
+        newest = (await client.get(f"{served.url}/admin/api/revisions", headers=ADMIN)).json()["revisions"][0]
+        assert newest["summary"] == "keys that no secret opens: gpu-1: key removed; gpu-2: key removed"
+        back = f"{served.url}/admin/api/revisions/{newest['number']}/revert"
+        assert (await client.post(back, headers=ADMIN)).status_code == 200, "an older revision comes back without keys"
+        url = f"{served.url}/admin/api/endpoints/{state['endpoints'][0]['id']}"
+        assert (await client.patch(url, headers=ADMIN, json={"api_key": KEY})).status_code == 200
+    code, out, _ = await asyncio.to_thread(command, "config", "export", "--with-keys", LB_SECRET_KEY=NEW)
+    assert code == 0 and out.count(KEY) == 1
+
+
 def test_check_names_what_is_dangerous(tmp_path: Path, command: Command) -> None:
     command("check")
     (tmp_path / "lb.db").chmod(0o644)

@@ -80,6 +80,12 @@ def verify(path: Path) -> None:
         raise StoreError(f"the database {path} is damaged: {len(dangling)} rows refer to rows that are not there")
 
 
+def require_unused(database: Path) -> None:
+    """Raises `StoreError` while anybody has the database open."""
+    with _claimed(database):
+        pass
+
+
 @contextmanager
 def _copy_beside(target: Path, source: Path) -> Iterator[Path]:
     """A checked copy of `source` in the directory of `target`, gone afterwards unless it was moved."""

@@ -29,6 +29,7 @@ from balancer.store.records import (
     Configuration,
     CreateEndpoint,
     FieldChange,
+    LostKeys,
     Position,
     RecordedChange,
     Revision,
@@ -120,6 +121,37 @@ class ConfigurationStore:
             return undone(current.state, changes)
 
         return await self._change(plan, actor, expected_revision, f"undid revision {number}: ")
+
+    async def unreadable_keys(self) -> LostKeys:
+        """Which provider keys no secret opens. Raises `StoreError`."""
+
+        async def find(connection: AsyncConnection) -> LostKeys:
+            lost = await keys.unreadable_keys(connection, self._cipher)
+            query = select(endpoints.c.name).where(endpoints.c.api_key_id.in_(lost)).order_by(endpoints.c.id)
+            return LostKeys(len(lost), tuple((await connection.execute(query)).scalars()))
+
+        return await self._database.read(find)
+
+    async def drop_unreadable_keys(self, *, actor: str) -> Configuration:
+        """Take the keys that no secret opens away from their endpoints, as one revision, and empty them for good.
+
+        An older revision that is brought back brings its endpoint without a key then. Raises `StoreError`.
+        """
+
+        async def drop(connection: AsyncConnection) -> Configuration:
+            now = iso_time(self._clock())
+            lost = await keys.unreadable_keys(connection, self._cipher)
+            await keys.empty_keys(connection, lost)
+            current = await self._read_or_begin(connection)
+            without = [
+                UpdateEndpoint(endpoint_id, {"api_key_id": None})
+                for endpoint_id, document in current.state.endpoints.items()
+                if document["api_key_id"] in lost
+            ]
+            target = planned(current.state, without, now)
+            return await self._store(connection, current, target, actor, now, "keys that no secret opens: ")
+
+        return await self._database.write(drop)
 
     async def revisions(self, limit: int = 50, before: int | None = None) -> list[Revision]:
         """The newest `limit` revisions, newest first; only those with a number below `before` when it is given.

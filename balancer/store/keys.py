@@ -73,6 +73,18 @@ async def survey_keys(database: Database, cipher: KeyCipher) -> KeySurvey:
     return await database.read(count)
 
 
+async def unreadable_keys(connection: AsyncConnection, cipher: KeyCipher) -> set[int]:
+    """The ids of provider keys that no secret opens."""
+    rows = (await connection.execute(select(endpoint_keys))).all()
+    return {row.id for row in rows if not _opens(cipher, row.api_key, row.encrypted)}
+
+
+async def empty_keys(connection: AsyncConnection, key_ids: set[int]) -> None:
+    """Make keys empty. Their rows stay: revisions name them."""
+    values = {"api_key": "", "encrypted": False}
+    await connection.execute(update(endpoint_keys).where(endpoint_keys.c.id.in_(key_ids)).values(values))
+
+
 def _opens(cipher: KeyCipher, stored: str, encrypted: bool) -> bool:
     try:
         cipher.opened(stored, encrypted)

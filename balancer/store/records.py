@@ -121,6 +121,17 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class LostKeys:
+    """Provider keys that no secret opens: how many, and the names of the endpoints that have one.
+
+    More than those endpoints have are kept for older revisions.
+    """
+
+    count: int
+    endpoints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRecord:
     """A client token as stored: its SHA-256 in hex, never the token. Revoked ones are kept, `revoked_at` set."""
 
