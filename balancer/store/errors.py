@@ -49,7 +49,7 @@ class WrongSecretKey(StoreError):
         if given:
             words = (
                 "LB_SECRET_KEY does not fit: a provider key in the database was encrypted with another secret;"
-                " give that one too, behind the new one and a comma"
+                " give that one too, behind the new one and a comma; `llm-balancer rotate-keys` names the endpoints"
             )
         else:
             words = "the provider keys in the database are encrypted: set LB_SECRET_KEY to the secret of that time"
