@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balancer.core.breaker import CLOSED, OPEN
+from balancer.core.breaker import CLOSED, OPEN, Breaker
 from balancer.core.endpoints import FAILED, REJECTED, SUCCESS, Endpoint, Outcome, Usage
 from balancer.core.lane import Lane, Place
 from balancer.core.notices import Notice
@@ -72,19 +72,29 @@ class Lease:
         if self.released or self._committed:
             return
         self._committed = True
-        self._place.accepted()
-        breaker, state = self._breaker, self._place.state
-        was_closed = breaker.state is CLOSED
+        place, breaker = self._place, self._breaker
+        state = place.state
+        if place.declines:
+            place.accepted()
+        if breaker.state is not CLOSED:
+            self._prove(breaker, state, now)
+        elif breaker is state.breaker:
+            state.sample_latency(now - self.acquired_at, now)
+            if state.credentials_refused and breaker.counts(self._ticket):
+                state.credentials_refused = False
+                self._pool.notice(state, Notice.RECOVERED, now)
+
+    def _prove(self, breaker: Breaker, state: EndpointState, now: float) -> None:
+        """An endpoint that was thought to be down answers."""
         counts = breaker.counts(self._ticket)
         self._ticket = breaker.answered(self._ticket)
         if breaker is not state.breaker:
             return
         state.sample_latency(now - self.acquired_at, now)
-        if counts and (state.credentials_refused or not was_closed):
+        if counts:
             state.credentials_refused = False
             self._pool.notice(state, Notice.RECOVERED, now)
-        if not was_closed:
-            self._pool.room_made()
+        self._pool.room_made()
 
     def progressed(self, tokens: float) -> None:
         """So many tokens have passed in all, until now: what exceeds the estimate is charged at once, not at the end.
@@ -112,43 +122,39 @@ class Lease:
         """
         if self.released:
             return
-        if outcome is SUCCESS:
+        if outcome is SUCCESS and not self._committed:
             self.committed(now)
         self.released = True
-        state = self._place.state
+        pool, state = self._pool, self._place.state
         blamed = outcome is FAILED or outcome is REJECTED
         troubles = _troubles(state, now) if blamed else ()
         state.clear = False
         state.inflight -= 1
-        self._count(outcome, usage, now)
+        state.total_requests += 1
+        if outcome is SUCCESS:
+            state.total_success += 1
+            state.latency_sum_seconds += now - self.acquired_at
+            self._breaker.succeeded(self._ticket)
+        else:
+            self._judge(outcome, now, blamed=blamed, credentials=credentials)
         if declined:
             self._lane.declined(self._place, now)
-        self._judge(outcome, now, credentials=credentials)
         if self._breaker is state.breaker:
             state.last_error = error or state.last_error
             if outcome is REJECTED or retry_after_seconds is not None:
                 self._throttle(outcome, retry_after_seconds, now)
-        self._settle(usage)
-        if blamed:
-            for notice in _troubles(state, now):
-                if notice not in troubles:
-                    self._pool.notice(state, notice, now)
-        self._pool.room_made()
-
-    def _count(self, outcome: Outcome, usage: Usage | None, now: float) -> None:
-        state = self._place.state
-        state.total_requests += 1
-        if outcome is FAILED or outcome is REJECTED:
-            state.total_failures += 1
-        elif outcome is SUCCESS:
-            state.total_success += 1
-            state.latency_sum_seconds += now - self.acquired_at
         if usage is not None:
-            state.prompt_tokens_total += usage.prompt_tokens
-            state.completion_tokens_total += usage.completion_tokens
+            self._settle(usage)
+        for notice in _troubles(state, now) if blamed else ():
+            if notice not in troubles:
+                pool.notice(state, notice, now)
+        if pool.freed is not None:
+            pool.freed()
 
-    def _judge(self, outcome: Outcome, now: float, *, credentials: bool) -> None:
+    def _judge(self, outcome: Outcome, now: float, *, blamed: bool, credentials: bool) -> None:
+        """The verdict of what did not end well."""
         breaker, ticket, state = self._breaker, self._ticket, self._place.state
+        state.total_failures += blamed
         if outcome is FAILED:
             if breaker is state.breaker:
                 state.credentials_refused = credentials or (state.credentials_refused and not breaker.counts(ticket))
@@ -167,12 +173,14 @@ class Lease:
         state = self._place.state
         state.throttled_until = max(state.throttled_until, now + wait)
 
-    def _settle(self, usage: Usage | None) -> None:
-        """Exchange the charged estimate for what was really used; without usage the estimate stands."""
-        if usage is not None:
-            tokens = usage.total_tokens
-            self._place.learn(tokens)
-            self._charge(tokens)
+    def _settle(self, usage: Usage) -> None:
+        """Count what was really used, and exchange the charged estimate for it; without usage the estimate stands."""
+        prompt, completion, _ = usage
+        state = self._place.state
+        state.prompt_tokens_total += prompt
+        state.completion_tokens_total += completion
+        self._place.learn(prompt + completion)
+        self._charge(prompt + completion)
 
     def _charge(self, tokens: float) -> None:
         """Correct the virtual time to `tokens` in all, unless it is another epoch's or was not charged in tokens."""

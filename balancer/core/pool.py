@@ -68,7 +68,7 @@ class EndpointPool:
         self._leaving: dict[int, EndpointState] = {}
         self._lanes: OrderedDict[str | None, Lane] = OrderedDict()
         self._version = 0  # of the candidates: lanes of another one are rebuilt
-        self._epoch = 0  # of the shares: virtual times of another one are void
+        self.epoch = 0  # of the shares: virtual times of another one are void, different ones must not be mixed
         self._models: tuple[int, frozenset[str]] = (0, frozenset())  # and the version they are of
         self._picks = 0
 
@@ -98,7 +98,7 @@ class EndpointPool:
         if mode is not self.strategy or any(
             shares_before.get(eid, _shares(endpoint)) != _shares(endpoint) for eid, endpoint in wanted.items()
         ):
-            self._epoch += 1
+            self.epoch += 1
         self.strategy = mode
         if self.applied is not None:
             self.applied()
@@ -196,10 +196,12 @@ class EndpointPool:
         self, lane: Lane, request: RouteRequest, now: float, tried: Container[int], *, may_panic: bool
     ) -> tuple[Place, list[Place]]:
         """The place for a request, and those it was compared with; nothing to compare is need."""
-        asked = self._asked(lane, request, tried)
+        plain = request.pinned_to is None and tried == ()
+        asked = lane.places.values() if plain else self._asked(lane, request, tried)
         eligible = self._eligible(lane, asked, now)
         if eligible:
-            compared = self._shortlist(lane, eligible, request, now)
+            doubts = lane.absent or lane.mixed or now < lane.declined_until
+            compared = self._shortlist(lane, eligible, request, now) if doubts else eligible
             return self._best(compared, request, now), compared
         desperate = self._least_doubtful(asked, now) if may_panic else None
         if desperate is not None:
@@ -211,8 +213,6 @@ class EndpointPool:
         if request.pinned_to is not None:
             place = lane.places.get(request.pinned_to)
             return () if place is None or request.pinned_to in tried else (place,)
-        if tried == ():
-            return lane.places.values()
         return [place for eid, place in lane.places.items() if eid not in tried]
 
     def _eligible(self, lane: Lane, asked: Iterable[Place], now: float) -> list[Place]:
@@ -245,7 +245,7 @@ class EndpointPool:
         if len(places) == 1:
             return places[0]
         strategy, key = self.strategy, request.affinity
-        score = strategy.score(Situation(now, self._rng, request, places))
+        score = strategy.fixed or strategy.score(Situation(now, self._rng, request, places))
         if key is None:
             return min(places, key=score)
         equals = self._equals(places, score)
@@ -290,10 +290,11 @@ class EndpointPool:
     def _lane(self, model: str | None) -> Lane:
         lane = self._lanes.get(model)
         if lane is not None and lane.version == self._version:
-            self._lanes.move_to_end(model)
+            if len(self._lanes) > 1:
+                self._lanes.move_to_end(model)
             return lane
         lane = lane or Lane()
-        lane.rebuild(self._serving(model), self.strategy, self._version, self._epoch)
+        lane.rebuild(self._serving(model), self.strategy, self._version, self.epoch)
         if lane.places:  # nonsense names must not push out the lanes that are in use
             self._lanes[model] = lane
             self._lanes.move_to_end(model)
@@ -306,7 +307,7 @@ class EndpointPool:
         known = self._lanes.get(model)
         lane = known.copy() if known is not None else Lane()
         if known is None or lane.version != self._version:
-            lane.rebuild(self._serving(model), self.strategy, self._version, self._epoch)
+            lane.rebuild(self._serving(model), self.strategy, self._version, self.epoch)
         return lane
 
     def _serving(self, model: str | None) -> Iterable[EndpointState]:
@@ -365,11 +366,6 @@ class EndpointPool:
         return [s for s in self.states.values() if s.endpoint.enabled and s.endpoint.connected]
 
     # -- what leases call ------------------------------------------------------------------------------------------
-
-    @property
-    def epoch(self) -> int:
-        """Virtual times of different epochs must not be mixed."""
-        return self._epoch
 
     def notice(self, state: EndpointState, notice: Notice, now: float) -> None:
         """Tell of a turn in an endpoint's life."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from balancer.core.breaker import HALF_OPEN
+from balancer.core.breaker import CLOSED, HALF_OPEN
 from balancer.core.state import EndpointState
 
 # Nobody knows when a full endpoint has room again, or a probe ends; a second is soon enough to ask.
@@ -47,7 +47,8 @@ def not_now(state: EndpointState, now: float) -> Reason | None:
     """The reason that changes by the moment. Facts before guesses: what a guess hides must be nothing but a guess."""
     if now < state.throttled_until:
         return Reason.THROTTLED
-    admitted = state.breaker.admits(now)
+    breaker = state.breaker
+    admitted = breaker.state is CLOSED or breaker.admits(now)
     if not admitted and state.credentials_refused:
         return Reason.CREDENTIALS
     if 0 < state.limit <= state.inflight:

@@ -48,6 +48,7 @@ class Strategy:
 
     `share` makes it stride scheduling; `in_tokens`: charged by tokens rather than by request. `weight`: what an
     endpoint can bear, where that is not its share. `ranks`: the best score is the operator's will, also for affinity.
+    `fixed`: what `score` returns, where that is the same in every situation.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Strategy:
     in_tokens: bool = False
     weight: Callable[[Endpoint], float] | None = None
     ranks: bool = False
+    fixed: Score | None = None
 
     def part_of(self, endpoint: Endpoint) -> float:
         """How much of the sessions an endpoint is meant to have, relative to the others'."""
@@ -67,16 +69,19 @@ _by_virtual_time: Score = attrgetter("virtual_time")
 _by_priority: Score = attrgetter("state.endpoint.priority_order")
 
 
-def _virtual_time(_: Situation) -> Score:
-    return _by_virtual_time
+def _all_equal(_: Candidate) -> float:
+    return 0.0
 
 
-def _priority(_: Situation) -> Score:
-    return _by_priority
-
-
-def _constant(_: Situation) -> Score:
-    return lambda _candidate: 0.0
+def _fixed(
+    name: str,
+    score: Score,
+    share: Callable[[Endpoint], float] | None = None,
+    *,
+    in_tokens: bool = False,
+    ranks: bool = False,
+) -> Strategy:
+    return Strategy(name, lambda _: score, share, in_tokens, ranks=ranks, fixed=score)
 
 
 def _load(_: Situation) -> Score:
@@ -129,10 +134,10 @@ def _cost(situation: Situation) -> Score:
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
-        Strategy("percentage", _virtual_time, share=lambda endpoint: endpoint.token_quota_percent, in_tokens=True),
-        Strategy("priority", _priority, ranks=True),
-        Strategy("round_robin", _constant),
-        Strategy("weighted", _virtual_time, share=lambda endpoint: endpoint.weight),
+        _fixed("percentage", _by_virtual_time, share=lambda endpoint: endpoint.token_quota_percent, in_tokens=True),
+        _fixed("priority", _by_priority, ranks=True),
+        _fixed("round_robin", _all_equal),
+        _fixed("weighted", _by_virtual_time, share=lambda endpoint: endpoint.weight),
         Strategy("least_loaded", _load, weight=lambda endpoint: endpoint.weight),
         Strategy("random", _chance),
         Strategy("latency", _latency),
