@@ -8,12 +8,10 @@ from collections.abc import Callable
 from balancer.core.endpoints import Endpoint, RouteRequest
 from balancer.core.pool import EndpointPool
 from balancer.core.retries import RetryBudget
-from balancer.dispatch.exchange import Exchange, Tailor
 from balancer.dispatch.journal import Journal
 from balancer.dispatch.queue import AdmissionQueue
 from balancer.traffic import AttemptRecord
 from balancer.upstream.connections import Connections
-from balancer.wire.openai import Operation, ParsedBody
 
 
 class UsageOption:
@@ -47,7 +45,7 @@ class UsageOption:
 
 
 class Dispatcher:
-    """Makes exchanges. `ping_seconds` None: no pings, a stream is held until its first event or the timeout.
+    """What exchanges are made with. `ping_seconds` None: no pings, a stream is held until its first event or the timeout.
 
     `on_model_miss`, when set, is told of each model that nobody is known to serve (None: any would have done), or that
     one endpoint, by id, answered 404 for: whoever keeps the lists may want to ask again. It returns at once.
@@ -82,20 +80,6 @@ class Dispatcher:
         self.on_model_miss: Callable[[str | None, int | None], None] | None = None
         self.on_attempt: Callable[[AttemptRecord], None] | None = None
 
-    def exchange(
-        self,
-        operation: Operation,
-        parsed: ParsedBody,
-        request: RouteRequest,
-        *,
-        path: bytes,
-        headers: bytes,
-        body: bytes,
-        tailor: Tailor | None = None,
-    ) -> Exchange:
-        """A new exchange for one client request; `tailor` makes the body instead, for each endpoint its own."""
-        return Exchange(self, operation, parsed, request, path, headers, body, tailor)
-
     def why_final(self, tried: int, request: RouteRequest) -> str | None:
         """Why a request that failed at `tried` endpoints is sent to no other; None: it may be, if a first retry is
         within the budget.
@@ -117,8 +101,3 @@ class Dispatcher:
         """Say that nobody serves `model`, or that this endpoint does not after all."""
         if self.on_model_miss is not None:
             self.on_model_miss(model, endpoint_id)
-
-    def attempted(self, record: AttemptRecord) -> None:
-        """Say that an attempt has ended."""
-        if self.on_attempt is not None:
-            self.on_attempt(record)

@@ -195,45 +195,52 @@ class Exchange:
     async def _attempt(self) -> UpstreamError | None:
         """One exchange with the leased endpoint; leaves the verdict and, where there is one, the response."""
         self._verdict = PENDING
+        endpoint = self.endpoint
+        self.upstream_model = endpoint.upstream_model(self.request.model)
+        self.usage_injected = self._parsed.stream and self._wants_usage(endpoint)
         try:
-            await self._send()
+            body = self._body if self._tailor is None else await self._tailor(endpoint)
+            response = self.response = await self._opening(endpoint, body)
+            if self.usage_injected:
+                response = await self._without_usage_if_rejected(endpoint, body, response)
+            if response.complete and response.status < 300 and not _is_event_stream(response.headers):
+                self._take_whole(response)
+                return None
             return await self._judge()
         except UpstreamError as error:
             self._verdict = judge_error(error, retry_on_timeout=self._dispatcher.retry_on_timeout)
             return error
 
-    async def _send(self) -> None:
-        endpoint, dispatcher = self.endpoint, self._dispatcher
-        self.upstream_model = endpoint.upstream_model(self.request.model)
-        self.usage_injected = (
-            self._parsed.stream
-            and self._operation.include_usage
-            and not self._parsed.asks_usage
-            and dispatcher.usage_option.wanted(endpoint)
-        )
-        body = self._body if self._tailor is None else await self._tailor(endpoint)
-        self.response = await self._opening(body, inject=self.usage_injected)
-        if not self.usage_injected:
-            return
-        status = self.response.status
-        if status in (400, 422) and await self._complains_of_usage():
-            self.response.close()
-            self.usage_injected = False
-            self.response = await self._opening(body, inject=False)
-            if self.response.status < 400:
-                dispatcher.usage_option.rejected(endpoint)
-        elif status < 300:
-            dispatcher.usage_option.accepted(endpoint)
+    def _wants_usage(self, endpoint: Endpoint) -> bool:
+        """Whether usage is asked for although the client did not."""
+        if not self._operation.include_usage or self._parsed.asks_usage:
+            return False
+        return self._dispatcher.usage_option.wanted(endpoint)
 
-    def _opening(self, body: bytes, *, inject: bool) -> Coroutine[Any, Any, UpstreamResponse]:
+    async def _without_usage_if_rejected(
+        self, endpoint: Endpoint, body: bytes, response: UpstreamResponse
+    ) -> UpstreamResponse:
+        """Learn whether the endpoint takes the option that we added; where it does not, ask again without it."""
+        option = self._dispatcher.usage_option
+        if response.status < 300:
+            option.accepted(endpoint)
+        elif response.status in (400, 422) and await self._complains_of_usage():
+            response.close()
+            self.usage_injected = False
+            response = self.response = await self._opening(endpoint, body)
+            if response.status < 400:
+                option.rejected(endpoint)
+        return response
+
+    def _opening(self, endpoint: Endpoint, body: bytes) -> Coroutine[Any, Any, UpstreamResponse]:
         """The exchange with the endpoint, to be awaited: everything else about it is decided."""
-        dispatcher, asked = self._dispatcher, self._parsed.model
-        if inject or self.upstream_model != asked:
+        dispatcher, asked, model = self._dispatcher, self._parsed.model, self.upstream_model
+        if self.usage_injected or model != asked:
             body = rewrite(
                 body,
                 self._parsed,
-                model=self.upstream_model if self.upstream_model != asked else None,
-                include_usage=True if inject else None,
+                model=model if model != asked else None,
+                include_usage=True if self.usage_injected else None,
             )
         self.held.clear()
         self.complete = False
@@ -241,7 +248,7 @@ class Exchange:
         self.response = None
         if not self.first_sent_at:
             self.first_sent_at = dispatcher.clock()
-        return dispatcher.connections.open(self.endpoint, self.path, self._headers, body)
+        return dispatcher.connections.open(endpoint, self.path, self._headers, body)
 
     async def _complains_of_usage(self) -> bool:
         """Whether a 400 may be about the field we added: it says so, or the endpoint never accepted it before."""
@@ -249,6 +256,14 @@ class Exchange:
         return mentions_stream_options(b"".join(self.held)) or self._dispatcher.usage_option.unknown(self.endpoint)
 
     # -- judging ---------------------------------------------------------------------------------------------------
+
+    def _take_whole(self, response: UpstreamResponse) -> None:
+        """A good answer that came together with its head, as short ones do."""
+        self._verdict = GOOD
+        self.is_event_stream = False
+        self.held.append(response.take())
+        self.complete = True
+        self.first_byte_at = self._dispatcher.clock()
 
     async def _judge(self) -> UpstreamError | None:
         response = self.response
@@ -283,9 +298,6 @@ class Exchange:
         error = None
         if self.is_event_stream:
             error = await self._hold_first_event(response)
-        elif response.complete:  # it came with its head, as short answers do
-            self.held.append(response.take())
-            self.complete = True
         elif self._operation.metered:
             await self._hold_body()
         else:
@@ -334,13 +346,16 @@ class Exchange:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _status_words(self) -> str:
+        if self._verdict is GOOD and self.response is not None and self.response.status == 200:
+            return "answered 200"
         return f"answered {self.response.status}" if self.response is not None else "no answer"
 
     def _end_attempt(self, outcome: Outcome, result: str, usage: Usage | None = None) -> None:
         lease, response = self.lease, self.response
         if lease is None:
             return
-        now = self._dispatcher.clock()
+        dispatcher = self._dispatcher
+        now = dispatcher.clock()
         trouble = outcome is FAILED or outcome is REJECTED
         declined = response is not None and response.status == 404
         self.lease = self.response = None
@@ -348,28 +363,27 @@ class Exchange:
             if response is not None:
                 response.close()  # first, so that whoever is let in by the release finds the connection
         finally:
-            lease.release(
-                outcome,
-                now,
-                usage,
-                error=result if trouble else "",
-                credentials=self._verdict.credentials,
-                declined=declined,
-                retry_after_seconds=self._retry_after_of(response) if trouble else None,
-            )
+            if trouble or declined:
+                lease.release(
+                    outcome,
+                    now,
+                    usage,
+                    error=result if trouble else "",
+                    credentials=self._verdict.credentials,
+                    declined=declined,
+                    retry_after_seconds=self._retry_after_of(response) if trouble else None,
+                )
+            else:
+                lease.release(outcome, now, usage)
+        endpoint = lease.endpoint
         record = AttemptRecord(
-            lease.endpoint.id,
-            lease.endpoint.name,
-            now - lease.acquired_at,
-            outcome.value,
-            result,
-            lease.panic,
-            lease.passed_over,
+            endpoint.id, endpoint.name, now - lease.acquired_at, outcome.value, result, lease.panic, lease.passed_over
         )
         self.attempts.append(record)
-        self._dispatcher.attempted(record)
+        if dispatcher.on_attempt is not None:
+            dispatcher.on_attempt(record)
         if declined:
-            self._dispatcher.model_missed(self.request.model, lease.endpoint.id)
+            dispatcher.model_missed(self.request.model, endpoint.id)
 
     def _retry_after_of(self, response: UpstreamResponse | None) -> float | None:
         if response is None or response.status not in (429, 503):
@@ -385,7 +399,8 @@ class Exchange:
             return
         self._finished = True
         self._dispatcher.budget.active_requests -= 1
-        self._settle()
+        if self._verdict is not GOOD:  # else it was done when that was clear
+            self._settle()
         if self.lease is None:
             return
         if abandoned:

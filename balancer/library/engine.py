@@ -16,6 +16,7 @@ from balancer.core.pool import EndpointPool
 from balancer.core.probes import ProbeRules
 from balancer.core.strategies import resolve_strategy
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.dispatch.exchange import Exchange
 from balancer.health import Health
 from balancer.library.calls import Call
 from balancer.library.catalogue import Catalogue
@@ -174,14 +175,15 @@ class Engine:
             return made if own is None else prepared.with_defaults(made, own)
 
         model = None if is_open else parsed.model
-        exchange = self._dispatcher.exchange(
+        exchange = Exchange(
+            self._dispatcher,
             operation,
             parsed,
             RouteRequest(model, len(body), parsed.stream, pinned_to),
-            path=operation.path + b"?" + prepared.query if prepared.query else operation.path,
-            headers=prepared.headers,
-            body=body,
-            tailor=tailor if is_open or prepared.defaults else None,
+            operation.path + b"?" + prepared.query if prepared.query else operation.path,
+            prepared.headers,
+            body,
+            tailor if is_open or prepared.defaults else None,
         )
         return Call(exchange, operation, parsed, len(body), self.clock, verbatim=verbatim)
 

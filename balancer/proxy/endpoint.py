@@ -205,14 +205,9 @@ class _Turn:
         self._prompt_bytes = size
         request, query = route(gateway, parsed, answering.query, given.endpoint, size)
         request = gateway.affinity.bind(request, given.session, parsed, operation, body)
-        return gateway.dispatcher.exchange(
-            operation,
-            parsed,
-            request,
-            path=operation.path + b"?" + query if query else operation.path,
-            headers=upstream_headers(answering.headers, self._request_id, identity=operation.metered),
-            body=body,
-        )
+        path = operation.path + b"?" + query if query else operation.path
+        lines = upstream_headers(answering.headers, self._request_id, identity=operation.metered)
+        return Exchange(gateway.dispatcher, operation, parsed, request, path, lines, body)
 
     # -- the way back ----------------------------------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 _PATH = re.compile(rb"/[!-~\x80-\xff]*")
 _KEY = re.compile(r"[ -~]*")
 _METHODS_WITHOUT_BODY = frozenset((b"GET", b"DELETE", b"OPTIONS"))
+# Queries come from clients: there may be any number of paths.
+_MOST_BEGINNINGS = 16
 
 
 class Connections:
@@ -193,7 +195,7 @@ class Connections:
 class _Pool:
     """One endpoint's connections and the bytes its requests begin with. Owner of its `Connection`s."""
 
-    __slots__ = ("_home", "_lines", "_prefix", "_retired", "endpoint", "idle", "target")
+    __slots__ = ("_beginnings", "_home", "_lines", "_prefix", "_retired", "endpoint", "idle", "target")
 
     def __init__(self, home: Connections, endpoint: Endpoint, target: Target) -> None:
         self.target = target
@@ -218,19 +220,27 @@ class _Pool:
         if proxy is not None and proxy.authorization and not self.target.tls:
             lines += [b"proxy-authorization: ", proxy.authorization, b"\r\n"]
         self._lines = b"".join(lines)
+        self._beginnings: dict[bytes, bytes] = {}  # of the first paths that were asked for
         self.endpoint = endpoint
 
     def request_head(self, method: bytes, path: bytes, headers: bytes, length: int) -> bytes:
         """The bytes before the body. ValueError for a path or method that cannot be sent."""
+        beginning = self._beginnings.get(path) if method == b"POST" else None
+        if beginning is None:
+            beginning = self._begin(method, path)
+        if not length and method in _METHODS_WITHOUT_BODY:
+            return b"%b%b\r\n" % (beginning, headers)
+        return b"%b%bcontent-length: %d\r\n\r\n" % (beginning, headers, length)
+
+    def _begin(self, method: bytes, path: bytes) -> bytes:
         if _PATH.fullmatch(path) is None:
             raise ValueError("path must start with a slash and hold neither blanks nor control characters")
-        ending = b"content-length: %d\r\n\r\n" % length
-        if method != b"POST":
-            if method in (b"HEAD", b"CONNECT"):
-                raise ValueError(f"method {method.decode()} is not supported")
-            if not length and method in _METHODS_WITHOUT_BODY:
-                ending = b"\r\n"
-        return b"".join((method, b" ", self._prefix, path, self._lines, headers, ending))
+        if method in (b"HEAD", b"CONNECT"):
+            raise ValueError(f"method {method.decode()} is not supported")
+        beginning = b"".join((method, b" ", self._prefix, path, self._lines))
+        if method == b"POST" and len(self._beginnings) < _MOST_BEGINNINGS:
+            self._beginnings[path] = beginning
+        return beginning
 
     def take(self) -> Connection | None:
         """The connection that was used last, unless it is too old."""
