@@ -45,8 +45,9 @@ class UsageOption:
 
 
 class Dispatcher:
-    """What exchanges are made with. `ping_seconds` None: no pings, a stream is held until its first event or the timeout.
+    """What exchanges are made with.
 
+    `ping_seconds` None: no pings, a stream is held until its first event or the timeout.
     `on_model_miss`, when set, is told of each model that nobody is known to serve (None: any would have done), or that
     one endpoint, by id, answered 404 for: whoever keeps the lists may want to ask again. It returns at once.
     `on_attempt`, when set, is told of each attempt when it has ended; it returns at once and does not raise.
