@@ -49,6 +49,18 @@ def test_disjoint_changes_are_put_together(stage: Stage, open_editor: OpenEditor
     expect(desk.dialog).to_have_count(0)
 
 
+def test_the_focus_goes_on_where_an_inspected_endpoint_is_deleted(stage: Stage, open_editor: OpenEditor) -> None:
+    one = stage.add("gpu-1", 0, connected=True, pos_x=820, pos_y=100)
+    two = stage.add("gpu-2", 1, connected=True, pos_x=820, pos_y=400)
+    desk = Desk(open_editor(stage))
+    inspect(desk, one)
+    desk.field("max_concurrent").focus()
+    stage.admin("DELETE", f"/endpoints/{one}")
+    expect(desk.inspector).to_have_count(0)
+    expect(desk.page.locator("[data-canvas]")).to_be_focused()
+    inspect(desk, two)  # the keys go on
+
+
 def drag_border_against(desk: Desk, stage: Stage, their_percent: int) -> None:
     """Move a border; just before it is let go, another operator sets the same quota."""
     x, y = desk.middle(desk.page.get_by_role("slider", name="Quota of gpu-1"))

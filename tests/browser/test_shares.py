@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 from playwright.sync_api import Locator, expect
 
@@ -85,6 +86,28 @@ def test_a_border_of_the_quota_bar_by_keyboard(stage: Stage, open_editor: OpenEd
     expect(border(desk, "gpu-0")).to_be_focused()
     desk.press("Control+z")
     eventually(lambda: quotas(stage) == [41, 29, 30], "back")
+
+
+def test_borders_of_quotas_of_zero_are_whole_wherever_they_are(stage: Stage, open_editor: OpenEditor) -> None:
+    for place, quota in enumerate((0, 100, 0, 0, 0)):
+        stage.add(f"gpu-{place}", place % 2, connected=True, token_quota_percent=quota, pos_x=820, pos_y=160 * place)
+    editor = open_editor(stage)
+    desk = Desk(editor)
+    bar = desk.page.locator(".quota-bar.target").bounding_box()
+    assert bar is not None
+    boxes = [desk.page.get_by_role("slider", name=f"Quota of gpu-{place},").bounding_box() for place in range(4)]
+    ends = []
+    for box in boxes:
+        assert box is not None and box["width"] >= 24
+        assert box["x"] >= bar["x"] and box["x"] + box["width"] <= bar["x"] + bar["width"] + 0.5
+        ends.append(box["x"])
+    assert all(after - before >= 24 for before, after in pairwise(ends))
+    looks: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1440), ("dark", 800))
+    for theme, width in looks:
+        desk.page.emulate_media(color_scheme=theme)
+        desk.page.set_viewport_size({"width": width, "height": 900})
+        editor.check_accessible()
+        editor.shot(f"quotas-of-zero-{theme}")
 
 
 def test_a_border_of_the_quota_bar_by_drag(stage: Stage, open_editor: OpenEditor) -> None:

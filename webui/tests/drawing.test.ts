@@ -96,6 +96,11 @@ describe("a place for a new one", () => {
     }
   });
 
+  test("is below those that were given none, where they are shown", () => {
+    const made = structure([1, 2, 3].map((id) => endpoint(id, { pos_x: 500, pos_y: 200 })));
+    expect(freePlace(made)).toEqual({ x: 500, y: 680 });
+  });
+
   test("is free beside what stands anywhere", () => {
     for (let seed = 0; seed < 100; seed += 1) {
       const random = generator(seed);
@@ -155,6 +160,15 @@ describe("graph", () => {
     const cards = graphOf(made, []).nodes.filter((each) => each.kind === "endpoint");
     expect(new Set(cards.map((each) => each.place.x))).toEqual(new Set([500]));
     expect(cards.map((each) => each.place.y)).toEqual([200, 360, 520]);
+  });
+
+  test("and not on one that has that place of its own", () => {
+    const made = structure([
+      ...[1, 2].map((id) => endpoint(id, { pos_x: 500, pos_y: 200 })),
+      endpoint(3, { pos_x: 500, pos_y: 360 }),
+    ]);
+    const cards = graphOf(made, []).nodes.filter((each) => each.kind === "endpoint");
+    expect(cards.map((each) => each.place.y)).toEqual([200, 520, 360]);
   });
 
   test("an empty balancer is Incoming, open to anyone", () => {

@@ -30,6 +30,7 @@ export function QuotaBar() {
 function Quotas({ structure, serving }: { structure: Structure; serving: EndpointConfig[] }) {
   const { run } = useAct();
   const numbers = useNumbers((state) => state.numbers.endpoints);
+  const now = (id: number) => numbers.get(id)?.share_percent ?? 0;
   const preview = useUi((state) => state.preview);
   const sum = quotaSum(structure);
   const shown = serving.map((each) => ({ ...each, token_quota_percent: previewed(preview, each) }));
@@ -56,14 +57,15 @@ function Quotas({ structure, serving }: { structure: Structure; serving: Endpoin
       <div className="quota-bars grow">
         <Borders structure={structure} serving={shown} target={target} />
         <div className="quota-bar actual" aria-hidden="true">
-          {serving.map((each, place) => (
-            <Segment
-              key={each.id}
-              part={(numbers.get(each.id)?.share_percent ?? 0) / 100}
-              tint={place}
-              title={`${each.name} now ${percent(numbers.get(each.id)?.share_percent ?? 0)}`}
-            />
-          ))}
+          {serving.some((each) => now(each.id) > 0) &&
+            serving.map((each, place) => (
+              <Segment
+                key={each.id}
+                part={now(each.id) / 100}
+                tint={place}
+                title={`${each.name} now ${percent(now(each.id))}`}
+              />
+            ))}
         </div>
       </div>
     </section>

@@ -61,7 +61,7 @@ export function Inspector() {
         <Button tone="quiet" icon="cross" tight aria-label="Close the inspector" onClick={close} />
       </header>
       <Fragment key={endpoints.map((each) => each.id).join()}>
-        <FocusKeeper panel={panel} />
+        <FocusKeeper />
         {endpoints.length === 1 ? <One endpoint={first} /> : <InspectorBulk endpoints={endpoints} />}
       </Fragment>
     </aside>
@@ -73,9 +73,10 @@ function focusStage() {
 }
 
 /** What has the focus may go away with its endpoint, which another operator deletes: then it goes on nearby. */
-function FocusKeeper({ panel }: { panel: React.RefObject<HTMLElement | null> }) {
+function FocusKeeper() {
+  const mark = useRef<HTMLSpanElement>(null);
   useLayoutEffect(() => {
-    const inspector = panel.current;
+    const inspector = mark.current?.closest<HTMLElement>("[data-inspector]");
     return () => {
       if (!inspector?.contains(document.activeElement)) return;
       queueMicrotask(() => {
@@ -84,8 +85,8 @@ function FocusKeeper({ panel }: { panel: React.RefObject<HTMLElement | null> }) 
         else focusStage();
       });
     };
-  }, [panel]);
-  return null;
+  }, []);
+  return <span ref={mark} hidden />;
 }
 
 function One({ endpoint }: { endpoint: EndpointConfig }) {

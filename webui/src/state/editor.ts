@@ -7,16 +7,16 @@ import type { SessionView, State } from "../api/types";
 import { type Act, callOf, clashes, isDone, type Question, questionBefore, saying, withoutGone } from "../logic/acts";
 import { describeClash } from "../logic/clash";
 import { withNames } from "../logic/differences";
-import type { Place, Places } from "../logic/layout";
+import type { Places } from "../logic/layout";
 import { numbersOf, type Structure, structureOf } from "../logic/structure";
 import { createDraftsStore } from "./drafts";
-import { createFlowStore, setMoves, setPending, takeServer } from "./flow";
+import { createFlowStore, setPending, takeServer } from "./flow";
+import { Layout } from "./layout";
 import { createNumbersStore, Ticker } from "./numbers";
 import { OwnRevisions } from "./own";
 import { createSessionStore } from "./session";
 import { type Asked, createUiStore, type Theme, type Toast } from "./ui";
 
-const LAYOUT_PAUSE_MILLISECONDS = 500;
 const TOAST_MILLISECONDS = 7000;
 const MOST_HISTORY = 200;
 
@@ -51,8 +51,7 @@ export class Editor {
   private queue: Promise<unknown> = Promise.resolve();
   private past: HistoryEntry[] = [];
   private future: HistoryEntry[] = [];
-  private layoutTimer: ReturnType<typeof setTimeout> | undefined;
-  private layoutsUnderWay = 0;
+  private readonly layout: Layout;
   private toasts = 0;
   private questions = 0;
   private readonly waiting: (() => void)[] = [];
@@ -65,6 +64,12 @@ export class Editor {
   constructor(client: AdminClient, theme: Theme) {
     this.client = client;
     this.ui = createUiStore(theme);
+    this.layout = new Layout({
+      client,
+      flow: this.flow,
+      refresh: () => this.refresh(),
+      complain: (text) => this.toast({ tone: "bad", text }),
+    });
     this.live = new LiveState({
       client,
       onState: (state) => this.take(state),
@@ -350,60 +355,17 @@ export class Editor {
   }
 
   private place(places: Places): void {
-    setMoves(this.flow, { ...this.flow.getState().moves, ...places });
-    this.saveLayoutSoon(LAYOUT_PAUSE_MILLISECONDS);
-  }
-
-  /** One after the other: a save that is slow must not arrive behind the next one. */
-  private saveLayoutSoon(milliseconds: number): void {
-    clearTimeout(this.layoutTimer);
-    this.layoutTimer = setTimeout(() => {
-      if (this.layoutsUnderWay) this.saveLayoutSoon(LAYOUT_PAUSE_MILLISECONDS);
-      else void this.saveLayout();
-    }, milliseconds);
+    this.layout.place(places);
   }
 
   /** Where they are; without those that are not there. */
   placesOf(ids: string[]): Places {
-    const { incoming, endpoints, clients } = this.structure;
-    const places: Places = { incoming };
-    for (const each of endpoints) places[`endpoint-${each.id}`] = { x: each.pos_x, y: each.pos_y };
-    for (const each of clients) places[`client-${each.key}`] = { x: each.x, y: each.y };
-    return Object.fromEntries(ids.flatMap((id) => (places[id] ? [[id, places[id] as Place]] : [])));
+    return this.layout.placesOf(ids);
   }
 
   /** At once, for instance because the page is being left. */
-  async saveLayout(): Promise<void> {
-    clearTimeout(this.layoutTimer);
-    const moves = this.flow.getState().moves;
-    if (!Object.keys(moves).length) return;
-    this.layoutsUnderWay += 1;
-    try {
-      await this.client.send({ method: "PATCH", path: "/layout", body: layoutBody(moves), keepalive: true });
-      await this.refresh();
-      const left = Object.entries(this.flow.getState().moves).filter(([id, place]) => moves[id] !== place);
-      setMoves(this.flow, Object.fromEntries(left));
-    } catch (error) {
-      if (error instanceof ApiProblem && error.unreachable) {
-        this.saveLayoutSoon(4 * LAYOUT_PAUSE_MILLISECONDS);
-      } else if (error instanceof ApiProblem && error.status === 404 && (await this.forgetGone())) {
-        await this.saveLayout();
-      } else if (error instanceof ApiProblem && error.status !== 401) {
-        setMoves(this.flow, {});
-        this.toast({ tone: "bad", text: `The layout was not saved: ${error.message}` });
-      }
-    } finally {
-      this.layoutsUnderWay -= 1;
-    }
-  }
-
-  /** Moves of what somebody deleted meanwhile must not hold up the others. Whether there were any. */
-  private async forgetGone(): Promise<boolean> {
-    await this.refresh().catch(() => undefined);
-    const { moves } = this.flow.getState();
-    const left = Object.entries(this.placesOf(Object.keys(moves)));
-    setMoves(this.flow, Object.fromEntries(left));
-    return left.length < Object.keys(moves).length;
+  saveLayout(): Promise<void> {
+    return this.layout.save();
   }
 
   // -- words ----------------------------------------------------------------------------------------------------------
@@ -430,19 +392,4 @@ export class Editor {
     this.flow.setState({ saving: "saved" });
     this.toast({ tone: "bad", text: error instanceof Error ? error.message : String(error) });
   }
-}
-
-function layoutBody(moves: Places): object {
-  const of = (prefix: string) =>
-    Object.fromEntries(
-      Object.entries(moves).flatMap(([id, place]) => {
-        const match = new RegExp(`^${prefix}-(\\d+)$`).exec(id);
-        return match ? [[match[1], place]] : [];
-      }),
-    );
-  return {
-    endpoints: of("endpoint"),
-    tokens: of("client"),
-    ...(moves.incoming ? { incoming: moves.incoming } : {}),
-  };
 }
