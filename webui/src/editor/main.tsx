@@ -3,6 +3,8 @@
 import { createRoot } from "react-dom/client";
 import "../design/tokens.css";
 import "../design/base.css";
+import "../design/controls.css";
+import "../design/surfaces.css";
 import "../design/frame.css";
 import "./shell.css";
 import { AdminClient } from "../api/client";
