@@ -139,7 +139,7 @@ BODIES = {
     ("PATCH", "endpoints"): '[{"id": 1, "fields": {"weight": 2}}]',
     ("DELETE", "endpoints"): "[1]",
     ("PATCH", "endpoints/1"): '{"weight": 2}',
-    ("POST", "batch"): '{"create": [{"name": "new", "base_url": "http://new.test/v1"}], "update": []}',
+    ("POST", "batch"): '{"create": [{"name": "new", "base_url": "http://new.test/v1"}]}',
     ("POST", "test"): '{"base_url": "http://new.test/v1"}',
     ("PATCH", "routing"): '{"routing_mode": "cost"}',
     ("PATCH", "incoming-pos"): '{"x": 1}',
