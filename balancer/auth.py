@@ -292,20 +292,23 @@ def _cookie(value: str, max_age_seconds: int) -> str:
 
 
 def _credentials(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], list[bytes], bytes]:
-    """Tokens given, values of our cookie, and the CSRF token (empty when there is none)."""
-    tokens: list[bytes] = []
+    """Tokens given, values of our cookie, and the CSRF token (empty when there is none).
+
+    A field that is repeated is one with a comma in it (RFC 9110 section 5.3), which is no token: each request is one
+    guess for each way to give one.
+    """
+    tokens: dict[bytes, bytes] = {}
     cookies: list[bytes] = []
     csrf = b""
     for name, value in headers:
-        if name == b"x-admin-token":
-            tokens.append(value.strip(b" \t"))
-        elif name == b"authorization" and value[:7].lower() == b"bearer ":
-            tokens.append(value[7:].strip(b" \t"))
+        if name == b"x-admin-token" or (name == b"authorization" and value[:7].lower() == b"bearer "):
+            token = (value[7:] if name == b"authorization" else value).strip(b" \t")
+            tokens[name] = tokens[name] + b", " + token if name in tokens else token
         elif name == b"x-csrf-token":
             csrf = value
         elif name == b"cookie":
             cookies.extend(_session_cookies(value))
-    return [token for token in tokens if token], [cookie for cookie in cookies if cookie], csrf
+    return [token for token in tokens.values() if token], [cookie for cookie in cookies if cookie], csrf
 
 
 def _session_cookies(header: bytes) -> Iterator[bytes]:

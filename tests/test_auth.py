@@ -226,6 +226,14 @@ class TestAdminToken:
     def test_no_credentials(self, admin: AdminAuth, headers: list[tuple[bytes, bytes]]) -> None:
         assert admin.authenticate(headers, method="GET", now=NOW) is AdminRefusal.NO_CREDENTIALS
 
+    @pytest.mark.parametrize("name", [b"x-admin-token", b"authorization"])
+    def test_one_request_is_one_guess(self, admin: AdminAuth, name: bytes) -> None:
+        """Or a hundred fields in a request would be a hundred guesses for the price of one."""
+        scheme = b"Bearer " if name == b"authorization" else b""
+        headers = [(name, scheme + b"wrong"), (name, scheme + ADMIN.encode())]
+        for each in (headers, headers[::-1]):
+            assert admin.authenticate(each, method="GET", now=NOW) is AdminRefusal.WRONG
+
     def test_a_foreign_bearer_does_not_lock_out_a_right_credential(self, admin: AdminAuth, session: Session) -> None:
         foreign = (b"authorization", b"Bearer of-the-proxy-in-front")
         for right in ((b"x-admin-token", ADMIN.encode()), cookie(session)):

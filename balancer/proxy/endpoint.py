@@ -18,7 +18,7 @@ from balancer.dispatch.answers import answer_head, choose_meter
 from balancer.dispatch.exchange import Exchange
 from balancer.proxy.answering import Answering, AsgiAnswering
 from balancer.proxy.gateway import Gateway, error_class, send_error
-from balancer.proxy.intake import route
+from balancer.proxy.intake import require_no_foreign_page, route
 from balancer.proxy.watch import ClientWatch
 from balancer.traffic import RequestRecord
 from balancer.wire.answers import Meter
@@ -170,6 +170,8 @@ class _Turn:
         if client is None:
             raise Unauthorized("the client token is missing or not valid; send it as 'Authorization: Bearer <token>'")
         self._client = client
+        if client is gateway.tokens.anonymous:
+            require_no_foreign_page(self._answering.headers)
         if gateway.draining:
             raise Draining()
         if given.content_length is not None and given.content_length > gateway.max_body_bytes:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from urllib.parse import unquote_plus
 
 from balancer.core.endpoints import RouteRequest
-from balancer.core.errors import ModelNotFound
+from balancer.core.errors import InvalidRequest, ModelNotFound
 from balancer.core.pins import NO_PIN, Pin, settle
 from balancer.proxy.gateway import Gateway
+from balancer.wire.headers import Headers
 from balancer.wire.openai import ParsedBody
 
 
@@ -34,6 +35,16 @@ def route(
         dispatcher.model_missed(None)
         raise
     return RouteRequest(model, body_bytes, parsed.stream, pinned_to), query
+
+
+def require_no_foreign_page(headers: Headers) -> None:
+    """Raises InvalidRequest for what a browser sends for a page of another site (Fetch Metadata, `Sec-Fetch-Site`).
+
+    Such a page can send a body as text without asking anybody, and where clients need no token it would spend money.
+    """
+    if any(name == b"sec-fetch-site" and value.lower() == b"cross-site" for name, value in headers):
+        message = "a page of another site may not use this balancer while it is open to everybody: set client tokens"
+        raise InvalidRequest(message, code="cross_site_request", status=403)
 
 
 def take_node(query: bytes) -> tuple[str, bytes]:

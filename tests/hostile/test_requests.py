@@ -139,6 +139,33 @@ async def test_no_header_of_a_client_becomes_two(value: bytes) -> None:
         assert not heads, "the endpoint was not asked"
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/anything/chat/completions"])
+async def test_a_web_page_elsewhere_spends_nothing(tmp_path: Path, path: str) -> None:
+    """A browser lets any page send a text, blindly. With client tokens it would not know one."""
+    async with FakeServer() as fake, RunningBalancer(tmp_path) as balancer:
+        await balancer.add("endpoint", fake)
+        for site, status in (("cross-site", 403), ("Cross-Site", 403), ("same-origin", 200), ("none", 200)):
+            headers = {"content-type": "text/plain", "sec-fetch-site": site}
+            answer = await balancer.client.post(path, content=BODY, headers=headers)
+            assert answer.status_code == status, answer.text
+            if status == 403:
+                assert answer.json()["error"]["code"] == "cross_site_request"
+        assert fake.stats.requests.get("/v1/chat/completions") == 2
+
+
+async def test_a_client_with_a_token_may_be_anywhere(balancer: RunningBalancer) -> None:
+    headers = {"authorization": "Bearer a-client", "sec-fetch-site": "cross-site"}
+    answer = await balancer.client.post("/v1/chat/completions", content=BODY, headers=headers)
+    assert answer.status_code == 503, "nothing is configured"
+
+
+async def test_a_body_that_stops_on_the_way_to_the_admin_api(tmp_path: Path) -> None:
+    async with RunningBalancer(tmp_path, body_timeout_seconds=0.2) as balancer, raw_client(balancer.url) as client:
+        client.send(b"POST /admin/api/session HTTP/1.1\r\nhost: b\r\ncontent-length: 100\r\n\r\n{")
+        assert (await client.answer())[0] == 408
+        assert await client.rest() == b""
+
+
 async def test_a_name_with_a_line_break_in_the_query_stays_in_the_query() -> None:
     async with FakeServer() as fake, RunningGateway(wired(fake)) as gateway:
         answer = await gateway.client.post(
