@@ -232,6 +232,7 @@ class _Client:
             interface="asgi3",
             log_config=None,
             access_log=False,
+            timeout_keep_alive=3600,  # an instruction counter may need long between two requests
             date_header=False,
             proxy_headers=False,
             server_header=False,

@@ -44,7 +44,7 @@ class Lease:
     )
 
     def __init__(
-        self, pool: EndpointPool, lane: Lane, place: Place, charged_tokens: float, now: float, *, panic: bool
+        self, pool: EndpointPool, lane: Lane, place: Place, charged_tokens: float, now: float, panic: bool
     ) -> None:
         state = place.state
         self.endpoint: Endpoint = state.endpoint

@@ -148,8 +148,8 @@ class EndpointPool:
         NoneEligible.
         """
         lane = self._lane(request.model)
-        place, compared = self._decide(lane, request, now, tried, may_panic=may_panic)
-        lease = self._grant(place, lane, request, now, panic=not compared)
+        place, compared = self._decide(lane, request, now, tried, may_panic)
+        lease = self._grant(place, lane, request, now, not compared)
         if len(compared) < len(lane.places) and request.pinned_to is None:
             lease.passed_over = _passed_over(lane, place, now)
         return lease
@@ -164,7 +164,7 @@ class EndpointPool:
         compared: list[Place] = []
         refusal: NoEndpoint | None = None
         try:
-            place, compared = self._decide(lane, request, now, tried, may_panic=may_panic)
+            place, compared = self._decide(lane, request, now, tried, may_panic)
             self._rng.setstate(chance)  # the scores that are shown shall be those that were compared
             scores = self._scores(compared, request, now)
         except NoEndpoint as nobody:
@@ -193,7 +193,7 @@ class EndpointPool:
         return affinity.choose(request.affinity, self._equals(compared, scores.__getitem__), self.strategy.part_of)
 
     def _decide(
-        self, lane: Lane, request: RouteRequest, now: float, tried: Container[int], *, may_panic: bool
+        self, lane: Lane, request: RouteRequest, now: float, tried: Container[int], may_panic: bool
     ) -> tuple[Place, list[Place]]:
         """The place for a request, and those it was compared with; nothing to compare is need."""
         plain = request.pinned_to is None and tried == ()
@@ -272,7 +272,7 @@ class EndpointPool:
                 doubtful.append(place)
         return min(doubtful, key=lambda place: max(now, place.state.breaker.open_until), default=None)
 
-    def _grant(self, place: Place, lane: Lane, request: RouteRequest, now: float, *, panic: bool) -> Lease:
+    def _grant(self, place: Place, lane: Lane, request: RouteRequest, now: float, panic: bool) -> Lease:
         tokens, strategy = place.average_tokens or request.first_estimate_tokens, self.strategy
         # Whom the client picked by name is not the strategy's choice: the others are owed nothing for it.
         charged = strategy.share is not None and request.pinned_to is None
@@ -285,7 +285,7 @@ class EndpointPool:
         state.inflight += 1
         state.clear = False
         charged_tokens = tokens if charged and strategy.in_tokens else 0.0
-        return Lease(self, lane, place, charged_tokens, now, panic=panic)
+        return Lease(self, lane, place, charged_tokens, now, panic)
 
     def _lane(self, model: str | None) -> Lane:
         lane = self._lanes.get(model)

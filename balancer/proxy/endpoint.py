@@ -350,6 +350,10 @@ class _Turn:
             if exchange.lease is not None:
                 exchange.lease.progressed(self._prompt_bytes / 4 + self._counted_tokens)
 
+    @property
+    def _went_well(self) -> bool:
+        return self._error is None and not self._abandoned and 200 <= self._status < 300
+
     def _usage(self) -> Usage | None:
         """Tokens of the answer; of one that was cut, or not there yet when the client left, what had passed by then."""
         operation, meter, exchange = self._operation, self._meter, self._exchange
@@ -367,8 +371,11 @@ class _Turn:
 
     def _finish(self) -> None:
         """Give back what is held, then record. Synchronous, so that nothing can come in between."""
-        exchange, error = self._exchange, self._error
-        usage = self._usage()
+        exchange, error, meter = self._exchange, self._error, self._meter
+        if self._went_well and meter is not None and meter.usage is not None:
+            usage: Usage | None = meter.usage  # as almost always; the rest is rules for what is not so plain
+        else:
+            usage = self._usage()
         if exchange is not None:
             broken = error if isinstance(error, UpstreamError) else None
             exchange.finish(usage, broken=broken, abandoned=self._abandoned)
@@ -387,8 +394,7 @@ class _Turn:
         if exchange is not None and self._committed_at:
             first_byte = (exchange.first_byte_at or self._committed_at) - self._read_at
             overhead = exchange.overhead_seconds(self._read_at, self._committed_at)
-        # By position: by name, a tuple costs three times as much to make.
-        record = RequestRecord(
+        fields = (
             gateway.traffic.finished + 1,
             gateway.wall_clock(),
             self._request_id,
@@ -405,10 +411,12 @@ class _Turn:
             now - self._arrived_at,
             overhead,
             usage,
-            self._abandoned or str(self._error or ""),
+            self._abandoned or ("" if self._error is None else str(self._error)),
         )
+        record = tuple.__new__(RequestRecord, fields)  # by its name it would cost four times as much
+        error_class = "" if self._went_well else self._error_class()
         gateway.traffic.request_finished(
-            record, self._client, now, error_class=self._error_class(), counted_tokens=self._counted_tokens
+            record, self._client, now, error_class=error_class, counted_tokens=self._counted_tokens
         )
         if len(attempts) > 1 or (attempts and attempts[0].panic):
             gateway.dispatcher.journal.rerouted(record)

@@ -142,7 +142,7 @@ class DirectAnswering:
     def begin(self, status: int, lines: bytes, length: int | None, body: bytes, *, more_body: bool) -> None:
         """Send the head and what there is of the body in one write."""
         if not self.disconnected:
-            self._put(self._head(status, lines, length), body, more_body=more_body)
+            self._put(self._head(status, lines, length), body, more_body)
 
     def write(self, body: bytes) -> bool:
         """Send a piece of the body in chunked coding; returns whether there is room for more."""
@@ -153,7 +153,7 @@ class DirectAnswering:
     def end(self, body: bytes) -> None:
         """Send the last piece of the body, which may be empty."""
         if not self.disconnected:
-            self._put(b"", body, more_body=False)
+            self._put(b"", body, False)
 
     async def send_head(self, status: int, lines: bytes, length: int | None, *, closes: bool = False) -> None:
         """Send the head, as soon as there is room."""
@@ -167,7 +167,7 @@ class DirectAnswering:
         """Send a piece of the body, as soon as there is room."""
         await self._room()
         if not self.disconnected:
-            self._put(b"", body, more_body=more_body)
+            self._put(b"", body, more_body)
 
     async def _room(self) -> None:
         flow = self._protocol.flow
@@ -184,7 +184,7 @@ class DirectAnswering:
         ending = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
         return b"".join((STATUS_LINE[status], lines, close, ending))
 
-    def _put(self, head: bytes, body: bytes, *, more_body: bool) -> None:
+    def _put(self, head: bytes, body: bytes, more_body: bool) -> None:
         if self._chunked:
             piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             data = b"".join((head, piece, b"" if more_body else b"0\r\n\r\n"))

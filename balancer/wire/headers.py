@@ -76,13 +76,14 @@ def read_client_headers(headers: Iterable[tuple[bytes, bytes]]) -> ClientHeaders
     given = dict(headers)  # of repeated fields the last counts
     length, request_id = given.get(b"content-length", b""), given.get(b"x-request-id", b"")
     endpoint, session = given.get(b"x-lb-endpoint", b""), given.get(b"x-session-id", b"")
-    return ClientHeaders(
+    fields = (
         given.get(b"authorization"),
         int(length) if length.isdigit() else None,
         "".join([chr(c) for c in request_id[:_REQUEST_ID_LENGTH] if 0x21 <= c <= 0x7E]) if request_id else "",
         endpoint.decode("utf-8", "replace").strip() if endpoint else "",
         session.strip(),
     )
+    return tuple.__new__(ClientHeaders, fields)  # by its name it would cost four times as much
 
 
 def upstream_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str, *, identity: bool) -> bytes:
