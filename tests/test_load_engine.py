@@ -207,13 +207,13 @@ class TestTheEnd:
     async def test_the_time_limit_holds_when_the_last_request_was_sent(self) -> None:
         async with fake(fault="stall_headers") as backend:
             stop = {"requests": 1, "seconds": 0.2}
-            run = await asyncio.wait_for(load(backend, stop=stop, drain_seconds=0.1), 5)
+            run = await asyncio.wait_for(load(backend, stop=stop, drain_seconds=1), 10)
             card = {"url": backend.base_url, "stop": {"requests": 1}, "drain_seconds": 0.1}
             capped = await prepared(card, caps=Caps(seconds=0.2))
             await asyncio.wait_for(capped.run(), 5)
         result = outcome(run)
         assert (result["reason"], result["totals"]["cancelled"]) == ("requests", 1)
-        assert result["window"]["ended_seconds"] < 0.3
+        assert result["window"]["ended_seconds"] < 1.0, "its end, not that of the drain"
         assert outcome(capped)["totals"]["cancelled"] == 1
 
     async def test_tokens_of_answers_that_break_off_count_for_the_limit(self) -> None:

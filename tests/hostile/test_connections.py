@@ -96,7 +96,7 @@ async def test_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_metrics_and_settings(tmp_path: Path) -> None:
-    settings = {"max_client_connections": 3, "max_headers": 30, "header_timeout_seconds": 0.3, "max_body_values": 1000}
+    settings = {"max_client_connections": 3, "max_headers": 30, "header_timeout_seconds": 1.0, "max_body_values": 1000}
     async with RunningBalancer(tmp_path, **settings) as balancer:
         await balancer.state()
         async with clients(balancer.url, 2) as (first, second), raw_client(balancer.url) as third:

@@ -121,8 +121,8 @@ async def test_a_body_that_stops_behind_its_answer_ends_the_connection() -> None
 
 
 async def test_an_answer_may_take_its_time() -> None:
-    limits = ClientLimits(header_timeout_seconds=0.1, body_timeout_seconds=0.1, keep_alive_seconds=0.1)
-    slow = Behaviour(ttft_seconds=0.6)
+    limits = ClientLimits(header_timeout_seconds=0.4, body_timeout_seconds=0.4, keep_alive_seconds=0.4)
+    slow = Behaviour(ttft_seconds=1.0)
     async with (
         FakeServer(slow) as fake,
         RunningGateway(wired(fake), limits=limits) as gateway,
