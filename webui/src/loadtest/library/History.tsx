@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from "react";
 import { Button, Icon } from "../../design/parts";
 import { ago, compact, hostOf } from "../../logic/format";
 import { usePage, usePageState } from "../context";
+import { listed } from "../logic/runs";
 import { milliseconds, testName } from "../logic/words";
 import { StateBadge } from "../results/Run";
 import { Scroll } from "../results/Scroll";
@@ -86,7 +87,7 @@ export function History() {
                 </tr>
               </thead>
               <tbody>
-                {[...active, ...(past ?? [])].map((run) => (
+                {listed(active, past ?? []).map((run) => (
                   <Row key={run.id} run={run} chosen={chosen.includes(run.id)} onToggle={() => toggle(run.id)} />
                 ))}
               </tbody>
