@@ -169,7 +169,7 @@ def dechunked(body: bytes) -> bytes:
         data, body = data + body[:length], body[length:].removeprefix(b"\r\n")
 
 
-async def eventually(condition: Callable[[], object], within_seconds: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], within_seconds: float = 15.0) -> None:
     """Wait until the condition holds; fails the test when it does not."""
     deadline = time.monotonic() + within_seconds
     while not condition():

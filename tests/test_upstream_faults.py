@@ -308,8 +308,8 @@ async def nothing_is_left(client: Connections, server: RawServer) -> None:
 
 
 @pytest.mark.parametrize("where", ["tcp", "tls handshake", "tunnel", "inner handshake", "head", "reused head"])
-@both_loops
 @pytest.mark.usefixtures("fresh_heap")
+@both_loops
 async def test_a_cancelled_open_leaves_nothing(where: str) -> None:
     async def established(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -340,8 +340,8 @@ async def test_a_cancelled_open_leaves_nothing(where: str) -> None:
             await nothing_is_left(client, server)
 
 
-@both_loops
 @pytest.mark.usefixtures("fresh_heap")
+@both_loops
 async def test_cancelled_at_any_step() -> None:
     async with RawServer(says(answer(b"x" * 200_000))) as server, connections() as client:
         for steps in range(40):
@@ -358,8 +358,8 @@ async def test_cancelled_at_any_step() -> None:
         await nothing_is_left(client, server)
 
 
-@both_loops
 @pytest.mark.usefixtures("fresh_heap")
+@both_loops
 async def test_closing_early_tells_the_endpoint() -> None:
     async with RawServer(says(STREAM_HEAD + chunked(b"begun", last=False))) as server, connections() as client:
         response = await post(client, endpoint(server))
