@@ -308,6 +308,15 @@ class TestBadges:
         assert self.level("few_samples", fine) == ""
         assert self.level("changed", fine, changed=True) == "note"
 
+    def test_failures_are_told_where_the_figures_are_those_of_the_others(self) -> None:
+        fine = tally_of(*(answered(n) for n in range(1000)), ended=9 * SECOND).summary(0)
+        assert "failures" not in {badge["id"] for badge in badges(fine, evidence())}
+        failed = [answered(n, failure=Failure.STATUS_5XX, detail="500") for n in range(5)]
+        few = tally_of(*(answered(n) for n in range(1000)), *failed, ended=9 * SECOND).summary(0)
+        assert self.level("failures", few) == "note"
+        many = tally_of(*(answered(n) for n in range(100)), *failed, ended=9 * SECOND).summary(0)
+        assert self.level("failures", many) == "warning"
+
     def test_late_few_counted_and_cut_off(self) -> None:
         records = [answered(n, scheduled_ns=SECOND - 50 * MS, token_source=TokenSource.CHUNKS) for n in range(9)]
         poor = tally_of(*records, answered(10, failure=Failure.CANCELLED)).summary(5 * SECOND)

@@ -13,6 +13,7 @@ LOOP_LAG_MS = 5.0
 CPU_PERCENT = 90.0
 LITTLE_PERCENT = 5.0
 SHORTFALL_PERCENT = 5.0
+FAILED_PERCENT = 1.0
 
 
 class Badge(TypedDict):
@@ -46,6 +47,7 @@ def badges(summary: Mapping[str, Any], evidence: Evidence) -> list[Badge]:
     found += _little(summary)
     found += _generator(evidence)
     found += _tokens(summary)
+    found += _failures(summary)
     n = summary["ok"]
     if n < FEW:
         found.append(_note("few_samples", f"Only {n} answers: the 99th percentile is a guess, the 95th a rough one."))
@@ -86,6 +88,14 @@ def _schedule(summary: Mapping[str, Any], evidence: Evidence) -> list[Badge]:
     elif lag is not None:
         found.append(_ok("schedule_lag", f"Requests left within {lag:.1f} ms (p99) of their time."))
     return found
+
+
+def _failures(summary: Mapping[str, Any]) -> list[Badge]:
+    failed, percent = summary["failed"], summary["error_percent"]
+    if not failed:
+        return []
+    text = f"{failed} of {failed + summary['ok']} requests failed: latencies are those of the others alone."
+    return [_warning("failures", text) if percent > FAILED_PERCENT else _note("failures", text)]
 
 
 def _little(summary: Mapping[str, Any]) -> list[Badge]:
