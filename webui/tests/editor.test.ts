@@ -212,6 +212,29 @@ describe("two operators", () => {
     expect(server.of(1).token_quota_percent).toBe(30);
   });
 
+  test("the same field, beside something new: the question says both, and theirs leaves nothing half done", async () => {
+    const { server, editor } = await meet(endpoint(1, { token_quota_percent: 100 }));
+    server.change(1, { token_quota_percent: 90 });
+    const updates = [{ id: 1, fields: { token_quota_percent: 60 } }];
+    const add = () =>
+      editor.submit({ kind: "create", endpoints: [{ name: "new", base_url: "http://new" }], updates }, { base: 1 });
+    const refused = add();
+    await settle();
+    const asked = askedOf(editor);
+    expect(asked?.kind === "conflict" && asked.choice.fields).toEqual([
+      { name: "gpu-1: Token quota", mine: "60 %", theirs: "90 %" },
+    ]);
+    if (asked?.kind === "conflict") asked.choice.decide("theirs");
+    expect(await refused).toBe(false);
+    expect(server.state.endpoints).toHaveLength(1);
+    const done = add();
+    await settle();
+    const again = askedOf(editor);
+    if (again?.kind === "conflict") again.choice.decide("mine");
+    expect(await done).toBe(true);
+    expect(server.state.endpoints.map((each) => each.token_quota_percent)).toEqual([60, 0]);
+  });
+
   test("the same field: theirs holds when that is chosen", async () => {
     const { server, editor } = await meet(endpoint(1));
     server.change(1, { token_quota_percent: 30 });

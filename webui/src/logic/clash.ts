@@ -1,7 +1,7 @@
 // Two operators changed the same: what each of them wants, in words for the question "mine or theirs?".
 
 import type { Conflict } from "../api/types";
-import type { Act } from "./acts";
+import { type Act, updatesOf } from "./acts";
 import { modeOf } from "./modes";
 
 export interface Clash {
@@ -30,10 +30,9 @@ function wanted(name: string, act: Act): string {
   if (act.kind === "delete") return "delete it";
   if (act.kind === "restore") return `back to revision ${act.number}`;
   const match = FIELD.exec(name);
-  if (act.kind !== "change" || !match?.[2]) return "change it";
-  const fields = act.updates.find((each) => each.id === Number(match[1]))?.fields as
-    | Record<string, unknown>
-    | undefined;
+  if (!match?.[2]) return "change it";
+  const update = updatesOf(act).find((each) => each.id === Number(match[1]));
+  const fields = update?.fields as Record<string, unknown> | undefined;
   return valueInWords(match[2], fields?.[match[2]]);
 }
 
