@@ -14,6 +14,8 @@ from balancer.wire.sse import BlockSplitter, Part, parse_block
 from balancer.wire.usage import parse_usage
 from load_tester.measures.records import Failure, Record, TokenSource
 
+# What ends a text that was cut off.
+CUT = "..."
 _LONGEST_DETAIL = 300
 
 
@@ -194,4 +196,4 @@ def not_an_answer(body: bytes) -> str:
 def shorten(text: bytes) -> str:
     """Text of bounded length on one line."""
     words = " ".join(text[: _LONGEST_DETAIL * 4].decode(errors="replace").split())
-    return words if len(words) <= _LONGEST_DETAIL else words[:_LONGEST_DETAIL] + "..."
+    return words if len(words) <= _LONGEST_DETAIL else words[:_LONGEST_DETAIL] + CUT

@@ -13,6 +13,7 @@ from balancer.core.errors import ConnectError
 from balancer.upstream.dialing import Dialer
 from balancer.upstream.http1 import Connection
 from balancer.upstream.targets import Target
+from load_tester.engine.answers import CUT
 from load_tester.errors import BadInput
 
 _KEY = re.compile(r"[ -~]*")
@@ -90,10 +91,11 @@ class ConnectionPool:
         if not key:
             return text
         text = text.replace(key, "***")
-        words = text.removesuffix("...")
-        for length in range(min(len(key), len(words)), _SHORTEST_PART - 1, -1):
-            if words.endswith(key[:length]):
-                return f"{words[:-length]}***{text[len(words) :]}"
+        if text.endswith(CUT):
+            words = text.removesuffix(CUT)
+            for length in range(min(len(key), len(words)), _SHORTEST_PART - 1, -1):
+                if words.endswith(key[:length]):
+                    return f"{words[:-length]}***{CUT}"
         return text
 
     def take(self) -> StampedConnection | None:

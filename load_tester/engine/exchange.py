@@ -95,20 +95,21 @@ class Exchange:
 
     def _read_headers(self, record: Record, response: UpstreamResponse) -> None:
         routed = ""
+        hidden = self._pool.without_key
         for name, value in response.headers:
-            text = self._pool.without_key(value.decode("latin-1"))
+            text = value.decode("latin-1")
             if name == b"x-lb-endpoint":
-                record.endpoint = unquote(text)
+                record.endpoint = hidden(unquote(text))
             elif name == b"x-routed-node":
-                routed = text
+                routed = hidden(text)
             elif name == b"x-attempts":
                 record.attempts = int(text) if text.isdecimal() else 0
             elif name == b"x-failover-count":
                 record.failovers = int(text) if text.isdecimal() else 0
             elif name == b"x-request-id":
-                record.request_id = text[:128]
+                record.request_id = hidden(text)[:128]
             elif (word := name.decode("latin-1")).startswith(_LIMIT_HEADERS):
-                self.limits[word] = text[:100]
+                self.limits[word] = hidden(text)[:100]
         record.endpoint = record.endpoint or routed
 
     async def _read(
