@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from balancer import __version__, checks, commands, maintenance
 from balancer.core.errors import BalancerError
+from balancer.launch import launch
 from balancer.logs import configure
 from balancer.server import serve
 from balancer.setting_texts import help_text, read_env_file
-from balancer.settings import Settings, SettingsError, load_settings
+from balancer.settings import ATTRIBUTES, Settings, SettingsError, load_settings
+from balancer.workers.place import Place
 
 logger = logging.getLogger("balancer")
 
@@ -38,13 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _serve(settings: Settings, _: argparse.Namespace) -> int:
+def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
+    settings = replace(settings, workers=getattr(chosen, "workers", settings.workers))
     for line in settings.unknown:
         logger.warning("%s", line)
     token, generated = commands.admin_token(settings)
     if generated:
         _introduce(token, commands.admin_token_path(settings))
+    if settings.workers > 1:
+        launch(settings)
     serve(settings, token)
+    return 0
+
+
+def _serve_as_worker(settings: Settings, chosen: argparse.Namespace) -> int:
+    """One of several, as the supervisor starts them. It is told when to stop: signals may be sent to all at once."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    place = Place.read(chosen.place)
+    configure(settings.log_level, settings.log_format, worker=place.number)
+    serve(replace(settings, workers=place.count), commands.admin_token(settings)[0], place)
     return 0
 
 
@@ -66,7 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(run=_serve)
     choice = parser.add_subparsers(title="commands", metavar="COMMAND")
-    choice.add_parser("serve", help="serve until stopped (default)").set_defaults(run=_serve)
+    server = choice.add_parser("serve", help="serve until stopped (default)")
+    server.set_defaults(run=_serve)
+    server.add_argument(
+        "--workers", type=_workers, default=argparse.SUPPRESS, metavar="N", help="processes that serve: LB_WORKERS"
+    )
+    worker = choice.add_parser("worker")
+    worker.add_argument("place")
+    worker.set_defaults(run=_serve_as_worker)
     check = choice.add_parser("check", help="validate settings and database, say what is dangerous, then exit")
     check.set_defaults(run=checks.check)
     show = choice.add_parser("admin-token", help="print the admin token")
@@ -86,6 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     rotate.set_defaults(run=maintenance.rotate_keys)
     _add_config(choice.add_parser("config", help="export or import the endpoints and the routing mode"))
     return parser
+
+
+def _workers(text: str) -> int:
+    line = ATTRIBUTES["workers"].kind
+    try:
+        return int(line.parse(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {line.expected}") from None
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -32,6 +32,7 @@ from balancer.core.errors import BalancerError
 from balancer.core.model_names import AutoModel
 from balancer.core.pool import EndpointPool
 from balancer.core.probes import ProbeRules
+from balancer.core.state import EndpointState
 from balancer.descriptors import open_files
 from balancer.discovery import Discovery, addresses
 from balancer.dispatch.dispatcher import Dispatcher
@@ -63,15 +64,29 @@ from balancer.upstream.control import ControlClient
 from balancer.usage_feed import UsageFeed
 from balancer.web.bundle import find_bundle
 from balancer.wire.openai import OPERATIONS, answer_for, error_body
+from balancer.wire.stored_responses import StoredResponses
+from balancer.workers.figures import WorkersCollector
+from balancer.workers.follower import Follower
+from balancer.workers.lead import Lead
+from balancer.workers.numbers import WorkerNumbers
+from balancer.workers.place import Place, opened
+from balancer.workers.relay import Relay
+from balancer.workers.table import Field, Phase, Table
 
 logger = logging.getLogger("balancer")
+
+_NO_PROBES = ProbeRules(interval_seconds=0.0)
 
 
 class Balancer:
     """Everything one process holds. Made before the event loop runs; opened and closed by the lifespan."""
 
-    def __init__(self, settings: Settings, admin_token: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, admin_token: str, environ: Mapping[str, str], place: Place | None = None
+    ) -> None:
         self.settings = settings
+        self.place = place
+        numbers = WorkerNumbers(Table(place.table, place.count), place.number) if place is not None else None
         self.pool = EndpointPool(
             strategy=settings.routing_strategy,
             fail_threshold=settings.fail_threshold,
@@ -79,6 +94,7 @@ class Balancer:
             failure_memory_seconds=settings.failure_memory_seconds or math.inf,
             max_connections=settings.max_connections,
             affinity_load_factor=settings.affinity_load_factor,
+            make_state=EndpointState if numbers is None else numbers.state_of,
         )
         self.connections = Connections(
             max_keepalive=settings.max_keepalive, environ=environ, allow_link_local=settings.allow_link_local
@@ -88,7 +104,9 @@ class Balancer:
             environ=environ,
             allow_link_local=settings.allow_link_local,
         )
-        self.health = Health(self.pool, self.control, _probe_rules(settings))
+        # Of several workers only the lead probes, and tells the others.
+        follows = place is not None and not place.is_lead
+        self.health = Health(self.pool, self.control, _NO_PROBES if follows else _probe_rules(settings))
         self.traffic = Traffic(time.time, self.pool.lists)
         self.tokens = ClientTokens(settings.client_tokens)
         self.admin_auth = AdminAuth(admin_token)
@@ -102,34 +120,58 @@ class Balancer:
             queue_size=settings.queue_size,
             queue_timeout_seconds=settings.queue_timeout_seconds,
             ping_seconds=settings.stream_ping_seconds or None,
+            neighbours=numbers,
         )
+        stored_responses = StoredResponses()
+        self.numbers = numbers
+        self.lead: Lead | None = None
+        self.follower: Follower | None = None
+        if place is not None and numbers is not None:
+            self._take(place, numbers, stored_responses)
         self.gateway = Gateway(
             self.dispatcher,
             self.tokens,
-            self.traffic,
+            self.traffic if self.follower is None else self.follower.outbox,
             max_body_bytes=settings.max_body_bytes,
             client_write_timeout_seconds=settings.client_write_timeout_seconds,
             max_body_values=settings.max_body_values,
             auto=_auto_model(settings),
             affinity=Affinity(KeySource(settings.affinity), settings.affinity_prompt_bytes),
+            stored_responses=stored_responses,
         )
         self.reception = Reception(_client_limits(settings), settings.trusted_proxies)
-        self.dispatcher.on_model_miss = self._ask_for_models
+        if self.follower is None:
+            self.dispatcher.on_model_miss = self._ask_for_models
         self.discovery: Discovery | None = None
         self.database: Database | None = None
         self.writer: UsageWriter | None = None
         self.admin: AdminApi | None = None
 
+    def _take(self, place: Place, numbers: WorkerNumbers, stored_responses: StoredResponses) -> None:
+        """Become one of several workers."""
+        parts: Any = {"dispatcher": self.dispatcher, "tokens": self.tokens, "stored_responses": stored_responses}
+        if place.is_lead:
+            (links,) = opened((place.links,))
+            self.lead = Lead(links, numbers, health=self.health, traffic=self.traffic, **parts)
+        else:
+            self.follower = Follower(place.links_path, numbers, **parts)
+
     def drain(self) -> None:
         """Take nothing new, finish what runs, end the streams of the admin pages."""
         self.gateway.draining = True
+        if self.numbers is not None:
+            self.numbers.publish(Field.PHASE, Phase.DRAINING)
         if self.admin is not None:
             self.admin.close()
 
     @property
     def busy(self) -> bool:
-        """Whether a request is still under way."""
-        return self.gateway.active > 0
+        """Whether a request is still under way; of several workers, in any, so that all answer until the end."""
+        active = self.gateway.active
+        if self.numbers is None:
+            return active > 0
+        self.numbers.publish(Field.ACTIVE, active)
+        return active > 0 or self.numbers.others_are_busy() or (self.lead is not None and self.lead.busy)
 
     def database_trouble(self) -> str | None:
         """What is wrong with writing usage, in words; None when nothing is."""
@@ -138,7 +180,18 @@ class Balancer:
     # -- opening and closing ---------------------------------------------------------------------------------------
 
     async def open(self) -> list[BaseRoute]:
-        """Open the database, restore everything from it, start the writer; returns the routes of the admin API."""
+        """Open the database, restore everything from it, start the writer; returns the routes of the admin API.
+
+        A follower of several workers is told everything by the lead instead.
+        """
+        routes = [] if self.follower is not None else await self._open()
+        if self.follower is not None:
+            await self.follower.start()
+        if self.numbers is not None:
+            self.numbers.publish(Field.PHASE, Phase.SERVING)
+        return routes
+
+    async def _open(self) -> list[BaseRoute]:
         self.database = await Database.open(self.settings.database_url)
         store = await self._open_store(self.database)
         token_store = TokenStore(self.database)
@@ -178,6 +231,9 @@ class Balancer:
             settings=overview(self.settings),
         )
         self._look_after_endpoints(configuration)
+        if self.lead is not None:
+            configuration.on_change.append(self.lead.configured)
+            await self.lead.start()
         return self.admin.routes()
 
     async def _open_store(self, database: Database) -> ConfigurationStore:
@@ -214,6 +270,10 @@ class Balancer:
         if self.discovery is not None:
             await self.discovery.stop()
         await self.health.stop()
+        if self.follower is not None:
+            await self.follower.close()
+        if self.lead is not None:
+            await self.lead.close()
         if self.admin is not None:
             await self.admin.settle()
         if self.writer is not None:
@@ -225,18 +285,20 @@ class Balancer:
 
     def routes(self) -> list[BaseRoute]:
         """The routes that need no database: data plane and status. The hot ones come first."""
-        pool, traffic, budget = self.pool, self.traffic, self.dispatcher.budget
+        pool, traffic, budget = self.pool, self.traffic, self.dispatcher.retry_figures
         models = ModelsEndpoint(self.gateway, self.control, self.health)
         proxies = {path: ProxyEndpoint(self.gateway, operation) for path, operation in OPERATIONS.items()}
+        hot = [Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()]
+        # An address of an older system: the pool's name is ignored.
+        old = Route("/v1/{pool_name}/chat/completions", proxies["/v1/chat/completions"], methods=["POST"])
         status = Status(
             pool,
             traffic,
             [
-                BalancerCollector(
-                    pool, traffic, budget, lambda: self.dispatcher.queue.depth, time.monotonic, __version__
-                ),
+                BalancerCollector(pool, traffic, budget, self.dispatcher.waiting, time.monotonic, __version__),
                 ClientCollector(lambda: self.reception.open, self.reception.refused, self.reception.given_up),
                 LegacyCollector(pool, traffic),
+                *([] if self.numbers is None else [WorkersCollector(self.numbers.table)]),
             ],
             draining=lambda: self.gateway.draining,
             database_trouble=self.database_trouble,
@@ -255,13 +317,14 @@ class Balancer:
             clock=time.monotonic,
             wall_clock=time.time,
         )
+        if self.follower is not None:  # all else is told by the lead, and passed on to it
+            return [*hot, Route("/healthz", legacy.healthz, methods=["GET"]), old]
         return [
-            *(Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()),
+            *hot,
             Route("/v1/models", models.all, methods=["GET"]),
             Route("/v1/models/{id:path}", models.one, methods=["GET"]),
             *legacy.routes(),
-            # Addresses of an older system: the pool's name is ignored. Behind every fixed path, so they shadow none.
-            Route("/v1/{pool_name}/chat/completions", proxies["/v1/chat/completions"], methods=["POST"]),
+            old,  # behind every fixed path, as the next one is, so that they shadow none
             Route("/v1/{pool_name}/models", models.all, methods=["GET"]),
             *status.routes(),
         ]
@@ -276,14 +339,18 @@ class Balancer:
         self.tokens.replace(live, rows_exist=bool(rows))
 
 
-def create_app(settings: Settings, admin_token: str, *, environ: Mapping[str, str] | None = None) -> Starlette:
+def create_app(
+    settings: Settings, admin_token: str, *, environ: Mapping[str, str] | None = None, place: Place | None = None
+) -> Starlette:
     """The ASGI application. `admin_token` must not be empty. `environ` holds proxy variables; default: the process's.
 
     The lifespan raises StoreError when the database cannot be used. The `Balancer` is at `app.state.balancer`. With a
     port of their own, admin pages and API are another application, `app.state.admin_app`; otherwise that is None.
+    `place`: which of several workers this is; one that follows passes on what it does not serve itself.
     """
-    balancer = Balancer(settings, admin_token, os.environ if environ is None else environ)
-    apart = Starlette(exception_handlers=_ERRORS) if settings.admin_port is not None else None
+    balancer = Balancer(settings, admin_token, os.environ if environ is None else environ, place)
+    follower = balancer.follower
+    apart = Starlette(exception_handlers=_ERRORS) if settings.admin_port is not None and follower is None else None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -294,7 +361,10 @@ def create_app(settings: Settings, admin_token: str, *, environ: Mapping[str, st
             await balancer.close()
 
     app = Starlette(routes=balancer.routes(), lifespan=lifespan, exception_handlers=_ERRORS)
-    (apart or app).router.routes.extend(balancer.pages())
+    if place is not None and follower is not None:
+        app.router.default = Relay(place.pages_path, lambda: follower.connected)
+    else:
+        (apart or app).router.routes.extend(balancer.pages())
     app.state.balancer, app.state.admin_app = balancer, apart
     return app
 

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -87,10 +87,11 @@ class ClientTokens:
 
     Open to everybody (as `anonymous`) only while no token is in the environment and none was ever in the database.
     Closed until `replace` has told what the database holds: when that cannot be read, only tokens of the environment
-    count.
+    count. `on_change`, when set, is called after every change of who may ask.
     """
 
     def __init__(self, env_tokens: Iterable[str] = ()) -> None:
+        self.on_change: Callable[[], None] | None = None
         self.anonymous = ClientToken(None, "anonymous")
         self._closed = True
         self._rows_exist = False
@@ -109,6 +110,10 @@ class ClientTokens:
         """Every token in force, those of the environment first."""
         yield from self._env.values()
         yield from self._rows.values()
+
+    def stored(self) -> Iterator[tuple[bytes, ClientToken]]:
+        """The stored tokens in force with their digests."""
+        yield from self._rows.items()
 
     @property
     def open(self) -> bool:
@@ -181,6 +186,8 @@ class ClientTokens:
             digest[:_DIGEST_KEY_BYTES]: (digest, token) for digest, token in (*self._env.items(), *self._rows.items())
         }
         self._open = not (self._env or self._rows_exist or self._closed)
+        if self.on_change is not None:
+            self.on_change()
 
 
 def _merged(live: ClientToken | None, row: ClientToken) -> ClientToken:

@@ -57,6 +57,7 @@ class Health:
 
     `clock` is monotonic, `wall_clock` Unix time; both in seconds. At most `most_at_once` probes are under way, so that
     endpoints that hang hold up the others' probes only when they are as many; then what is due for longest goes first.
+    `on_verdict`, when set, is called when an endpoint goes down, comes back, or has told of other models.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Health:
         rng: Random | None = None,
         most_at_once: int = MOST_AT_ONCE,
     ) -> None:
+        self.on_verdict: Callable[[EndpointState], None] | None = None
         self._pool = pool
         self._control = control
         self._rules = rules
@@ -216,12 +218,16 @@ class Health:
         """Let an answer count."""
         state, before = watch.state, watch.state.health_status
         probe = Probe(_finding(answer), answer.reason, self._wall_clock(), answer.latency_seconds)
+        before_models, first = state.discovered_models, watch.vitals.last is None
         self._learn(watch, answer, probe.at)
         healthy = watch.vitals.take(probe, self._rules, healthy=state.healthy)
+        changed = first or healthy != state.healthy or before_models != state.discovered_models
         if healthy != state.healthy:
             state.healthy = healthy
             if healthy:
                 self._pool.room_made()
+        if changed and self.on_verdict is not None:
+            self.on_verdict(state)
         self._tell(watch, before)
 
     def _learn(self, watch: _Watch, answer: ModelsAnswer, at: float) -> None:

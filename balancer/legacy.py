@@ -21,7 +21,7 @@ from balancer.core.model_names import AutoModel
 from balancer.core.nodes import node_of
 from balancer.core.pool import EndpointPool
 from balancer.core.reasons import Reason, describe, wait_seconds
-from balancer.core.retries import RetryBudget
+from balancer.core.retries import RetryFigures
 from balancer.core.state import EndpointState
 from balancer.guesses import Guesses, TooManyGuesses
 from balancer.store import iso_time
@@ -45,7 +45,7 @@ class LegacyInterfaces:
         pool: EndpointPool,
         traffic: Traffic,
         auto: AutoModel,
-        budget: RetryBudget,
+        budget: RetryFigures,
         tokens: ClientTokens,
         admin_auth: AdminAuth,
         guesses: Guesses,

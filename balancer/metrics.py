@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from balancer.core.endpoints import RouteRequest
 from balancer.core.pool import EndpointPool
 from balancer.core.reasons import Reason
-from balancer.core.retries import RetryBudget
+from balancer.core.retries import RetryFigures
 from balancer.core.state import EndpointState
 from balancer.traffic import Histogram, Traffic
 
@@ -30,7 +30,7 @@ class BalancerCollector(Collector):
         self,
         pool: EndpointPool,
         traffic: Traffic,
-        budget: RetryBudget,
+        budget: RetryFigures,
         queue_depth: Callable[[], int],
         clock: Callable[[], float],
         version: str,

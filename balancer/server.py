@@ -15,6 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, cast
 
 import uvicorn
@@ -29,6 +30,8 @@ from balancer.loops import new_event_loop
 from balancer.proxy.endpoint import ProxyEndpoint
 from balancer.proxy.transport import Direct, TransportProtocol
 from balancer.settings import Settings
+from balancer.workers.place import Place, opened
+from balancer.workers.relay import Relayed
 
 logger = logging.getLogger("balancer")
 
@@ -39,23 +42,40 @@ _GARBAGE_THRESHOLD = 10_000
 _LAST_SECONDS = 1
 
 
+_HOW: Mapping[str, Any] = MappingProxyType(
+    {
+        "interface": "asgi3",
+        "ws": "none",
+        "lifespan": "off",
+        "log_config": None,
+        "access_log": False,
+        "date_header": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": _LAST_SECONDS,
+    }
+)
+
+
 class StartError(BalancerError):
     """The process cannot serve; the message says why and what to do."""
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that finishes what runs before it goes."""
+    """A server that finishes what runs before it goes. Of several workers, `place` tells which this one is."""
 
-    def __init__(self, config: uvicorn.Config, balancer: Balancer, drain_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, balancer: Balancer, drain_seconds: float, place: Place | None = None
+    ) -> None:
         super().__init__(config)
         self._balancer = balancer
         self._drain_seconds = drain_seconds
+        self._place = place
         self._draining: asyncio.Task[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals reach the event loop, not whatever line happens to run."""
-        if threading.current_thread() is not threading.main_thread():
+        """Signals reach the event loop, not whatever line happens to run; of several workers, the supervisor."""
+        if self._place is not None or threading.current_thread() is not threading.main_thread():
             yield
             return
         loop = asyncio.get_running_loop()
@@ -66,6 +86,35 @@ class DrainingServer(uvicorn.Server):
         finally:
             for each in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(each)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; the lead of several workers listens to what the others pass on, too."""
+        await super().startup(sockets)
+        if self._place is not None and self._place.is_lead:
+            inner = uvicorn.Config(cast(Any, Relayed(cast(Any, self.config.app))), **_HOW)
+            inner.load()
+            protocol = partial(TransportProtocol, inner, self.server_state, self.lifespan.state)
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_unix_server(protocol, sock=opened((self._place.pages,))[0]))
+
+    def obey(self) -> None:
+        """From now on stop when the supervisor says so, and at once when it is gone. Tells it that this one serves."""
+        assert self._place is not None  # noqa: S101
+        (control,) = opened((self._place.control,))
+        control.setblocking(False)
+
+        def heard() -> None:
+            try:
+                words = control.recv(16)
+            except OSError:
+                words = b""
+            for _ in words or b"ss":
+                self.stop("the supervisor")
+            if not words:
+                asyncio.get_running_loop().remove_reader(control)
+
+        asyncio.get_running_loop().add_reader(control, heard)
+        control.send(b"r")
 
     def stop(self, reason: str) -> None:
         """Begin to drain; called again: stop at once. For the event loop's own thread."""
@@ -113,13 +162,17 @@ class ShortWay:
         return (self._admin if at_admin else self._app)(scope, receive, send)
 
 
-def listen(host: str, port: int, *, names: str = "LB_HOST and LB_PORT") -> list[socket.socket]:
-    """Sockets for every address of `host`. Raises StartError, which tells to see the settings `names`."""
+def listen(host: str, port: int, *, names: str = "LB_HOST and LB_PORT", shared: bool = False) -> list[socket.socket]:
+    """Sockets for every address of `host`; `shared`: others like them may take part of the connections.
+
+    Raises StartError, which tells to see the settings `names`.
+    """
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             chosen = sockets[0].getsockname()[1] if sockets else port
-            sockets.append(socket.create_server((address[0], chosen), family=family, backlog=_BACKLOG))
+            made = socket.create_server((address[0], chosen), family=family, backlog=_BACKLOG, reuse_port=shared)
+            sockets.append(made)
     except OSError as error:
         for made in sockets:
             made.close()
@@ -139,7 +192,7 @@ def url_of(host: str, sockets: list[socket.socket]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port_of(sockets)}"
 
 
-def _listen_for_admin(settings: Settings, main: list[socket.socket]) -> list[socket.socket]:
+def listen_for_admin(settings: Settings, main: list[socket.socket]) -> list[socket.socket]:
     """The sockets of the admin port, none without one. Raises StartError."""
     if settings.admin_port is None:
         return []
@@ -162,23 +215,20 @@ async def serve_app(
     `started` gets the server, to stop it by. Raises StoreError when the database cannot be used, and StartError.
     """
     balancer: Balancer = app.state.balancer
-    admin_sockets = _listen_for_admin(balancer.settings, sockets)
+    place = balancer.place
+    if place is None:
+        admin_sockets = listen_for_admin(balancer.settings, sockets)
+    else:
+        admin_sockets = opened(place.admin_sockets)
     whole = ShortWay(app, app.state.admin_app, port_of(admin_sockets)) if admin_sockets else ShortWay(app)
     config = uvicorn.Config(
         cast(Any, whole),  # uvicorn's types know only coroutine functions
-        interface="asgi3",
+        **_HOW,
         http=cast(Any, partial(TransportProtocol, reception=balancer.reception)),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        date_header=False,
-        server_header=False,
-        timeout_graceful_shutdown=_LAST_SECONDS,
         proxy_headers=bool(balancer.settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in balancer.settings.trusted_proxies],
     )
-    server = DrainingServer(config, balancer, drain_seconds)
+    server = DrainingServer(config, balancer, drain_seconds, place)
     try:
         async with app.router.lifespan_context(app):
             started(server)
@@ -188,19 +238,25 @@ async def serve_app(
             each.close()
 
 
-def serve(settings: Settings, admin_token: str) -> None:
-    """Serve in this thread until a signal comes. Raises StartError or StoreError."""
-    raise_open_files()
-    sockets = listen(settings.host, settings.port)
-    app = create_app(settings, admin_token)
+def serve(settings: Settings, admin_token: str, place: Place | None = None) -> None:
+    """Serve in this thread until a signal comes; as one of several workers, with what `place` says, until told to stop.
 
-    def started(_: DrainingServer) -> None:
+    Raises StartError or StoreError.
+    """
+    raise_open_files()
+    sockets = listen(settings.host, settings.port) if place is None else opened(place.sockets)
+    app = create_app(settings, admin_token, place=place)
+
+    def started(server: DrainingServer) -> None:
         # What is there now stays for good: there is no need to search it for garbage again and again.
         gc.collect()
         gc.freeze()
         # Nor is there much to find later: requests are freed as soon as nobody refers to them.
         gc.set_threshold(_GARBAGE_THRESHOLD)
-        logger.info("listening on %s", url_of(settings.host, sockets))
+        if place is None:
+            logger.info("listening on %s", url_of(settings.host, sockets))
+        else:
+            server.obey()
 
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:

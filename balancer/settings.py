@@ -83,6 +83,13 @@ class Settings:
         "127.0.0.1",
         "Address to listen on for that port.",
     )
+    workers: int = _setting(
+        "LB_WORKERS",
+        "Network",
+        whole(1, 64, "processes"),
+        "1",
+        "Processes that serve the port together, at most one for each core. Not on Windows.",
+    )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
         "LB_TRUSTED_PROXIES",
         "Network",

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from balancer.auth import ClientToken
 from balancer.core.endpoints import Outcome, Provenance, Usage
@@ -125,6 +125,20 @@ class MinuteCounts:
         self.completion_tokens = 0
         self.latency_count = 0
         self.latency_sum_ms = 0.0
+
+
+class Counting(Protocol):
+    """What requests tell while they run and when they have ended; `finished` counts the latter."""
+
+    finished: int
+
+    def completion_passed(self, endpoint_id: int, now: float, tokens: int) -> None:
+        """Count tokens of a running stream."""
+
+    def request_finished(
+        self, record: RequestRecord, client: ClientToken, now: float, *, error_class: str, counted_tokens: int
+    ) -> None:
+        """Count a request."""
 
 
 class Traffic:

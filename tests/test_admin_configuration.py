@@ -41,7 +41,7 @@ async def test_the_pool_routes_by_a_change_before_anybody_else_runs(admin: Admin
         lease = admin.pool.acquire(RouteRequest(None), admin.clock.now)
         seen.append((admin.configuration.current.revision, lease.endpoint.name))
 
-    admin.configuration.on_change = look
+    admin.configuration.on_change.append(look)
     await admin.configuration.change([UpdateEndpoint(1, {"name": "b"})], actor="test")
     assert seen == [(2, "b")]
 

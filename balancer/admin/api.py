@@ -74,7 +74,7 @@ class AdminApi:
         self._configuration = configuration
         self._gate = Gate(admin_auth, guesses, reader.state, wall_clock)
         self._snapshots = Snapshots(lambda: json_bytes(reader.state()), interval_seconds=snapshot_seconds)
-        configuration.on_change = self._snapshots.wake
+        configuration.on_change.append(self._snapshots.wake)
         self._tokens = TokenOperations(tokens, token_store, reader)
         self._routing = RoutingOperations(
             configuration, reader, pool=pool, traffic=traffic, tokens=tokens, clock=clock, writer=usage_writer

@@ -41,14 +41,14 @@ class Applied(NamedTuple):
 class LiveConfiguration:
     """The configuration in force. `load` it before anything else.
 
-    Writers take turns. One whose caller is cancelled finishes all the same: store and pool never part. `on_change`,
-    when set, is called after every change, synchronously.
+    Writers take turns. One whose caller is cancelled finishes all the same: store and pool never part. `on_change`
+    are called after every change, synchronously.
     """
 
     def __init__(
         self, store: ConfigurationStore, *, pool: EndpointPool, connections: Connections, traffic: Traffic
     ) -> None:
-        self.on_change: Callable[[], None] | None = None
+        self.on_change: list[Callable[[], None]] = []
         self._store = store
         self._pool = pool
         self._connections = connections
@@ -135,8 +135,8 @@ class LiveConfiguration:
         return Applied(before, after)
 
     def _tell(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
+        for told in self.on_change:
+            told()
 
 
 def _moved(endpoint: EndpointRecord, position: Position | None) -> EndpointRecord:

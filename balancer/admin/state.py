@@ -81,7 +81,6 @@ class StateReader:
     def state(self) -> State:
         """Everything."""
         current = self.configuration.current
-        queue = self.dispatcher.queue
         return State(
             revision=current.revision,
             version=self.version,
@@ -93,7 +92,7 @@ class StateReader:
             environment_tokens=[self.token(token) for token in self.tokens if token.id is None],
             open_to_all=self.tokens.open,
             retry_budget=self._retry_budget(),
-            queue=QueueView(queue.depth, queue.size),
+            queue=QueueView(self.dispatcher.waiting(), self.dispatcher.queue.size),
             overhead_median_seconds=self.traffic.overhead.quantile(0.5),
         )
 
@@ -158,7 +157,7 @@ class StateReader:
         )
 
     def _retry_budget(self) -> RetryBudgetView:
-        budget = self.dispatcher.budget
+        budget = self.dispatcher.retry_figures
         return RetryBudgetView(budget.limit, budget.active_retries, budget.active_requests, budget.refused_total)
 
     def _recent(self, endpoint_id: int, now: float) -> _Recent:

@@ -14,9 +14,11 @@ Rules:
    endpoint has proved itself.
 5. A result counts only if no transition happened since its ticket was issued: results of requests that were under way
    when the breaker opened say nothing new.
-6. `open_until` does not move while OPEN: a later failure neither shortens nor lengthens the cooldown under way.
+6. `open_until` does not move while OPEN, but for rule 8: a later failure neither shortens nor lengthens the cooldown.
 7. While CLOSED, failures are forgotten when the next request to fail begins more than `memory_seconds` after the last
    one. Its beginning counts, not its end: an endpoint that hangs makes its failures far apart by itself.
+8. Another process that balances the same endpoints may tell that its breaker opened: this one opens too, and stays so
+   at least as long. While the other one's probe is under way, this one admits none for a moment.
 """
 
 from __future__ import annotations
@@ -155,6 +157,24 @@ class Breaker:
         elif self.state is HALF_OPEN and ticket.is_probe:
             self._next_seconds = min(self._next_seconds * 2, self._longest_seconds)
             self._open(BreakerEvent.PROBE_FAILED, now)
+
+    @property
+    def next_seconds(self) -> float:
+        """How long the next cooldown will be."""
+        return self._next_seconds
+
+    def follow(self, failures: int, open_until: float, next_seconds: float) -> None:
+        """Open, or stay open, as the breaker of another process did (rule 8)."""
+        if self.state is not OPEN:
+            self._move(BreakerEvent.TRIPPED if self.state is CLOSED else BreakerEvent.PROBE_FAILED)
+        self.failures = max(self.failures, failures)
+        self.open_until = max(self.open_until, open_until)
+        self._next_seconds = max(self._next_seconds, min(next_seconds, self._longest_seconds))
+
+    def hold(self, until: float) -> None:
+        """While OPEN, admit no probe before `until` (rule 8)."""
+        if self.state is OPEN:
+            self.open_until = max(self.open_until, until)
 
     def no_verdict(self, ticket: Ticket) -> None:
         """The request ended without saying anything about the endpoint; a probe slot is given back."""

@@ -38,7 +38,8 @@ class EndpointPool:
     in force, before it lets anybody in. `noticed`, when set, is told of every turn in an endpoint's life; it must not
     raise. A failure older than `failure_memory_seconds` no longer counts towards `fail_threshold`.
     `affinity_load_factor` bounds what affinity may put on one endpoint; below 1, where nobody might have room, it is
-    a ValueError. `now` must never be less than in an earlier call.
+    a ValueError. `make_state` makes the state of an endpoint that joins. `forgiven`, when set, is called after
+    `start_afresh`. `now` must never be less than in an earlier call.
     """
 
     def __init__(
@@ -51,12 +52,15 @@ class EndpointPool:
         max_connections: int = 0,
         affinity_load_factor: float = 1.25,
         rng: Random | None = None,
+        make_state: Callable[[Endpoint, Breaker], EndpointState] = EndpointState,
     ) -> None:
         self.strategy: Strategy = STRATEGIES[resolve_strategy(strategy)]
         self.states: dict[int, EndpointState] = {}
         self.freed: Callable[[], None] | None = None
         self.applied: Callable[[], None] | None = None
         self.noticed: Callable[[EndpointState, Notice, float], None] | None = None
+        self.forgiven: Callable[[], None] | None = None
+        self._make_state = make_state
         self._fail_threshold = fail_threshold
         self._cooldown_seconds = cooldown_seconds
         self._failure_memory_seconds = failure_memory_seconds
@@ -107,7 +111,7 @@ class EndpointPool:
     def _adopt(self, state: EndpointState | None, endpoint: Endpoint) -> EndpointState:
         breaker = Breaker(self._fail_threshold, self._cooldown_seconds, memory_seconds=self._failure_memory_seconds)
         if state is None:
-            state = EndpointState(endpoint, breaker)
+            state = self._make_state(endpoint, breaker)
         elif _backend(state.endpoint) != _backend(endpoint):
             state.become_another(breaker)
         state.endpoint = endpoint
@@ -122,11 +126,17 @@ class EndpointPool:
             state.reset_totals()
             state.forgive(now)
         self.room_made()
+        if self.forgiven is not None:
+            self.forgiven()
 
     def candidates_changed(self) -> None:
         """Say that which endpoint serves which model may have changed."""
         self._version += 1
         self.room_made()
+
+    def find(self, endpoint_id: int) -> EndpointState | None:
+        """The state of that endpoint, also of one that was removed and may have requests under way."""
+        return self.states.get(endpoint_id) or self._leaving.get(endpoint_id)
 
     # -- the predicate ---------------------------------------------------------------------------------------------
 

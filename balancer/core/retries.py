@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
+
+class RetryFigures(Protocol):
+    """What can be told of a budget: retries and requests under way, retries allowed now and refused so far."""
+
+    @property
+    def limit(self) -> int: ...
+    @property
+    def active_retries(self) -> int: ...
+    @property
+    def active_requests(self) -> int: ...
+    @property
+    def refused_total(self) -> int: ...
+
 
 class RetryBudget:
     """Counts requests and retries under way. `percent` 0..100; `floor` retries are always allowed."""

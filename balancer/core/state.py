@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from balancer.core.breaker import Breaker
-from balancer.core.endpoints import Endpoint
+from balancer.core.endpoints import FAILED, REJECTED, SUCCESS, Endpoint, Outcome, Usage
 from balancer.core.probes import HealthStatus, Vitals
 
 # A new sample of the time to first byte moves the average by this share.
@@ -82,6 +82,18 @@ class EndpointState:
         self.prompt_tokens_total = 0
         self.completion_tokens_total = 0
         self.latency_sum_seconds = 0.0
+
+    def count(self, outcome: Outcome, seconds: float, usage: Usage | None) -> None:
+        """Add one attempt, which took so long, to the totals."""
+        self.total_requests += 1
+        if outcome is FAILED or outcome is REJECTED:
+            self.total_failures += 1
+        elif outcome is SUCCESS:
+            self.total_success += 1
+            self.latency_sum_seconds += seconds
+        if usage is not None:
+            self.prompt_tokens_total += usage.prompt_tokens
+            self.completion_tokens_total += usage.completion_tokens
 
     def forgive(self, now: float) -> None:
         """No failures, no cooldown and no throttling, as if a request had just been answered."""

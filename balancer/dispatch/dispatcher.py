@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from balancer.core.endpoints import Endpoint, RouteRequest
 from balancer.core.pool import EndpointPool
-from balancer.core.retries import RetryBudget
+from balancer.core.retries import RetryBudget, RetryFigures
 from balancer.dispatch.journal import Journal
-from balancer.dispatch.queue import AdmissionQueue
+from balancer.dispatch.queue import AdmissionQueue, Neighbours
 from balancer.traffic import AttemptRecord
 from balancer.upstream.connections import Connections
 
@@ -51,6 +51,8 @@ class Dispatcher:
     `on_model_miss`, when set, is told of each model that nobody is known to serve (None: any would have done), or that
     one endpoint, by id, answered 404 for: whoever keeps the lists may want to ask again. It returns at once.
     `on_attempt`, when set, is told of each attempt when it has ended; it returns at once and does not raise.
+    `neighbours` are the queues of other processes. `retry_figures` are for those who look: those of all processes where
+    there are others. `cut_elsewhere`, when set, cuts off an endpoint in them.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Dispatcher:
         ping_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self.pool = pool
         self.connections = connections
@@ -75,7 +78,10 @@ class Dispatcher:
         self.clock = clock
         self.wall_clock = wall_clock
         self.budget = RetryBudget(retry_budget_percent)
-        self.queue = AdmissionQueue(pool, queue_size, queue_timeout_seconds, clock)
+        self.retry_figures: RetryFigures = self.budget
+        self.queue = AdmissionQueue(pool, queue_size, queue_timeout_seconds, clock, neighbours)
+        self.cut_elsewhere: Callable[[int], int] | None = None
+        self._neighbours = neighbours
         self.usage_option = UsageOption()
         self.journal = Journal(pool)
         self.on_model_miss: Callable[[str | None, int | None], None] | None = None
@@ -96,7 +102,12 @@ class Dispatcher:
 
         Answers that had begun break off, requests without one yet go to another endpoint. No fault of the endpoint.
         """
-        return self.connections.cut(endpoint_id)
+        elsewhere = self.cut_elsewhere(endpoint_id) if self.cut_elsewhere is not None else 0
+        return self.connections.cut(endpoint_id) + elsewhere
+
+    def waiting(self) -> int:
+        """Requests in the queue at this moment."""
+        return self.queue.depth + (self._neighbours.waiting_elsewhere() if self._neighbours is not None else 0)
 
     def model_missed(self, model: str | None, endpoint_id: int | None = None) -> None:
         """Say that nobody serves `model`, or that this endpoint does not after all."""

@@ -25,7 +25,7 @@ from balancer.dispatch.dispatcher import Dispatcher
 from balancer.proxy.affinity import Affinity
 from balancer.proxy.answering import Answering
 from balancer.proxy.watch import Watches
-from balancer.traffic import Traffic
+from balancer.traffic import Counting
 from balancer.wire.headers import served_lines
 from balancer.wire.openai import MOST_BODY_VALUES, answer_for
 from balancer.wire.stored_responses import StoredResponses
@@ -42,7 +42,7 @@ class Gateway:
 
     dispatcher: Dispatcher
     tokens: ClientTokens
-    traffic: Traffic
+    traffic: Counting
     max_body_bytes: int
     client_write_timeout_seconds: float
     max_body_values: int = MOST_BODY_VALUES

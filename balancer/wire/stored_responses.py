@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from balancer.core.errors import InvalidRequest
 
@@ -13,9 +14,13 @@ _LONGEST_SHOWN = 160
 
 
 class StoredResponses:
-    """The ids of answers with the ids of their endpoints; the oldest are forgotten beyond `size`."""
+    """The ids of answers with the ids of their endpoints; the oldest are forgotten beyond `size`.
+
+    `on_kept`, when set, is told of each that `note` found.
+    """
 
     def __init__(self, size: int = 10_000) -> None:
+        self.on_kept: Callable[[str, int], None] | None = None
         self._size = size
         self._endpoints: dict[str, int] = {}
 
@@ -41,6 +46,17 @@ class StoredResponses:
         found = _RESPONSE_ID.search(start_of_answer, 0, _SEARCHED_BYTES)
         if found is None:
             return
-        self._endpoints[found[1].decode()] = endpoint_id
+        response_id = found[1].decode()
+        self.keep(response_id, endpoint_id)
+        if self.on_kept is not None:
+            self.on_kept(response_id, endpoint_id)
+
+    def keep(self, response_id: str, endpoint_id: int) -> None:
+        """Remember an id that is known already."""
+        self._endpoints[response_id] = endpoint_id
         if len(self._endpoints) > self._size:
             del self._endpoints[next(iter(self._endpoints))]
+
+    def all(self) -> dict[str, int]:
+        """All ids with those of their endpoints, the oldest first."""
+        return dict(self._endpoints)

@@ -1,0 +1,112 @@
+"""The table as one worker uses it: its own numbers written, the others' added up."""
+
+from __future__ import annotations
+
+from balancer.core.breaker import Breaker
+from balancer.core.endpoints import Endpoint
+from balancer.core.state import EndpointState
+from balancer.workers.seam import InFlight
+from balancer.workers.table import Field, Phase, Table
+
+
+class TableInFlight:
+    """One endpoint's row of the table."""
+
+    __slots__ = ("_row", "_worker")
+
+    def __init__(self, row: memoryview, worker: int) -> None:
+        self._row = row
+        self._worker = worker
+
+    def elsewhere(self) -> int:
+        """How many the other workers have."""
+        return sum(self._row) - self._row[self._worker]
+
+    def publish(self, own: int) -> None:
+        """Write how many this worker has."""
+        self._row[self._worker] = own
+
+
+class WorkerNumbers:
+    """Worker number `worker` of `table`; what a predecessor of the same number left there is gone."""
+
+    def __init__(self, table: Table, worker: int) -> None:
+        self.table = table
+        self.worker = worker
+        table.clear(worker)
+
+    def __repr__(self) -> str:
+        return f"<WorkerNumbers of {self.worker} in {self.table!r}>"
+
+    def endpoint(self, endpoint_id: int) -> TableInFlight:
+        """What is in flight at that endpoint."""
+        self.table.note_used(self.worker, endpoint_id)
+        return TableInFlight(self.table.inflight(endpoint_id), self.worker)
+
+    def state_of(self, endpoint: Endpoint, breaker: Breaker) -> SharedState:
+        """The state of an endpoint as a pool of this worker keeps it."""
+        return SharedState(endpoint, breaker, self.endpoint(endpoint.id))
+
+    def publish(self, field: Field, number: int) -> None:
+        """Write one number of this worker."""
+        self.table.of_all(field)[self.worker] = number
+
+    def elsewhere(self, field: Field) -> int:
+        """The sum of that number over all other workers."""
+        row = self.table.of_all(field)
+        return int(sum(row) - row[self.worker])
+
+    def waiting_elsewhere(self) -> int:
+        """Requests that wait in the queues of the other workers."""
+        return self.elsewhere(Field.WAITING)
+
+    def publish_waiting(self, own: int) -> None:
+        """Write how many wait here."""
+        self.publish(Field.WAITING, own)
+
+    def others_are_busy(self) -> bool:
+        """While this worker drains: whether another one has requests under way, or has not begun to drain."""
+        rows = zip(self.table.of_all(Field.PHASE), self.table.of_all(Field.ACTIVE), strict=True)
+        return any(
+            phase == Phase.SERVING or (phase == Phase.DRAINING and active > 0)
+            for worker, (phase, active) in enumerate(rows)
+            if worker != self.worker
+        )
+
+
+class SharedState(EndpointState):
+    """An endpoint's state whose `inflight` counts what all processes have there: caps, strategies and figures see it.
+
+    `+=` and `-=` change what this process has; what the others have is looked up each time `inflight` is read. So a
+    cap is exceeded only by requests that several processes grant while the same moment's decision is made: by one for
+    each other process at most.
+    """
+
+    __slots__ = ("_clear", "_elsewhere", "_own", "_shared")
+
+    def __init__(self, endpoint: Endpoint, breaker: Breaker, shared: InFlight) -> None:
+        self._shared = shared
+        self._own = self._elsewhere = 0
+        self._clear = False
+        super().__init__(endpoint, breaker)
+
+    @property
+    def inflight(self) -> int:
+        """In flight at the endpoint, by all processes."""
+        self._elsewhere = self._shared.elsewhere()
+        return self._own + self._elsewhere
+
+    @inflight.setter
+    def inflight(self, total: int) -> None:
+        # Against what was read right before: the others may have changed theirs since.
+        self._own = total - self._elsewhere
+        self._shared.publish(self._own)
+
+    @property
+    def clear(self) -> bool:
+        """As in the base, but others fill an endpoint without a word."""
+        return self._clear and not 0 < self.limit <= self.inflight
+
+    @clear.setter
+    def clear(self, clear: bool) -> None:
+        self._clear = clear
