@@ -1,0 +1,210 @@
+"""Workers that die and workers that drain: what the others, the counts and the clients notice of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from balancer.__main__ import main
+from load_tester.fake_behaviour import Behaviour
+from tests.fakes import FakeServer
+from tests.test_process import run
+from tests.workers_parts import START_SECONDS, Crew, Visitor, crew_of, eventually, visitors
+
+PACED = Behaviour(prompt_tokens=3, completion_tokens=40, tpot_seconds=0.05)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("crew")
+
+
+@pytest.fixture(scope="module")
+def crew(directory: Path) -> Iterator[Crew]:
+    with crew_of(directory, LB_MAX_RETRIES="0") as running:
+        yield running
+
+
+class Streamed:
+    """A stream under way: `began` when its first bytes are there, `text` when it has ended, `broke` if it was cut."""
+
+    def __init__(self, visitor: Visitor) -> None:
+        self.visitor = visitor
+        self.began = asyncio.Event()
+        self.text = ""
+        self.broke = False
+        self.task = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async with self.visitor.stream() as answer:
+                async for piece in answer.aiter_text():
+                    self.text += piece
+                    self.began.set()
+        except httpx.HTTPError:
+            self.broke = True
+            self.began.set()
+
+    @property
+    def whole(self) -> bool:
+        return self.text.endswith("data: [DONE]\n\n") and not self.broke
+
+
+async def one_stream_each(both: list[Visitor]) -> list[Streamed]:
+    streams = [Streamed(each) for each in both]
+    await asyncio.gather(*(stream.began.wait() for stream in streams))
+    return streams
+
+
+async def wired(fake: FakeServer, both: list[Visitor]) -> None:
+    """Both workers know of one endpoint, at `fake`."""
+    for endpoint in (await both[0].state())["endpoints"]:
+        await both[0].admin("DELETE", f"/endpoints/{endpoint['id']}")
+    await both[0].add("one", fake)
+    for each in both:
+        await eventually(lambda each=each: _served(each), "the endpoint is known")
+
+
+async def _served(visitor: Visitor) -> bool:
+    return (await visitor.chat()).status_code == 200
+
+
+def stored_requests(directory: Path) -> int:
+    """What the database says the endpoints have served."""
+    with closing(sqlite3.connect(directory / "lb.db")) as database:
+        (count,) = database.execute("SELECT COALESCE(SUM(total_requests), 0) FROM endpoint_totals").fetchone()
+    return int(count)
+
+
+async def shown_requests(visitor: Visitor) -> Any:
+    return (await visitor.endpoint("one"))["total_requests"]
+
+
+@pytest.mark.parametrize("worker", [1, 0])
+async def test_a_killed_worker_harms_no_other_and_is_replaced(crew: Crew, directory: Path, worker: int) -> None:
+    async with FakeServer(Behaviour(prompt_tokens=3)) as fake, visitors(crew) as both:
+        await wired(fake, both)
+        before = stored_requests(directory)
+        served = fake.stats.total_requests
+        await eventually(lambda: stored_requests(directory) >= served, "all stored")
+        shown = await shown_requests(both[0])
+        fake.behaviour = PACED
+        streams = await one_stream_each(both)
+        killed = crew.kill(worker)
+        await asyncio.gather(*(stream.task for stream in streams))
+        (survivor,) = [stream.visitor for stream in streams if stream.whole]
+        assert [stream.broke for stream in streams].count(True) == 1
+        fake.behaviour = Behaviour(prompt_tokens=3)
+        assert (await survivor.chat()).status_code == 200
+        await eventually(lambda: crew.pid(worker) not in (None, killed), "a successor")
+        async with visitors(crew) as again:
+            assert survivor.mark in {each.mark for each in again}
+            for each in again:
+                assert (await each.chat()).status_code == 200
+
+            async def all_counted() -> bool:
+                # The survivor's stream and its request, and one of each; of the one that was cut nobody knows.
+                state = await again[0].state()
+                return await shown_requests(again[1]) == shown + 4 and state["stats"]["total_inflight"] == 0
+
+            await eventually(all_counted, f"4 more than {shown} ({before} stored)")
+            metrics = (await again[0].client.get("/metrics")).text
+            assert f'lb_worker_restarts_total{{worker="{worker}"}} 1' in metrics and "lb_workers 2" in metrics
+
+
+async def test_without_a_lead_followers_serve_and_say_that_they_cannot_tell(crew: Crew) -> None:
+    async with FakeServer() as fake, visitors(crew) as both:
+        await wired(fake, both)
+        lead = crew.pid(0)
+        assert lead is not None
+        os.kill(lead, signal.SIGKILL)
+
+        async def refused() -> httpx.Response | None:
+            for each in both:
+                try:
+                    answer = await each.client.get("/admin/api/state")
+                except httpx.HTTPError:
+                    continue  # the lead's own client
+                return answer if answer.status_code == 503 else None
+            return None
+
+        answer = await eventually(refused, "a refusal")
+        assert answer.headers["retry-after"] == "1" and "lead" in answer.json()["detail"]
+
+        async def told() -> bool:
+            async with visitors(crew) as again:
+                return all([(await each.client.get("/ready")).status_code == 200 for each in again])
+
+        await eventually(told, "the lead's successor tells", START_SECONDS)
+
+
+async def test_all_drain(crew: Crew, directory: Path) -> None:
+    async with FakeServer() as fake, visitors(crew) as both:
+        await wired(fake, both)
+        served = fake.stats.total_requests
+        await eventually(lambda: _all_shown(both[0], served), "all counted")
+        shown = stored_requests(directory)
+        fake.behaviour = PACED
+        streams = await one_stream_each(both)
+        async with visitors(crew) as beside:
+            crew.process.terminate()
+            for each in beside:
+                await eventually(lambda each=each: _is_draining(each), "refusals")
+        await asyncio.gather(*(stream.task for stream in streams))
+        assert all(stream.whole for stream in streams)
+        assert await asyncio.to_thread(crew.process.wait, START_SECONDS) == 0, crew.logged
+    assert stored_requests(directory) >= shown + 2
+    assert "Traceback" not in crew.logged
+    assert not list(directory.glob("llm-balancer-*"))
+
+
+async def _all_shown(visitor: Visitor, count: int) -> bool:
+    return bool(await shown_requests(visitor) == count)
+
+
+async def _is_draining(visitor: Visitor) -> bool:
+    answer = await visitor.chat()
+    return answer.status_code == 503 and answer.json()["error"]["code"] == "shutting_down"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "code", "words"),
+    [
+        (["serve", "--workers", "65"], {}, 2, "1 to 64"),
+        ([], {"LB_WORKERS": "0"}, 2, "1 to 64"),
+        ([], {"LB_WORKERS": "2", "LB_DATABASE_URL": "sqlite+aiosqlite:///:memory:"}, 1, "plain file"),
+        (["serve", "--workers", "2"], {"LB_HOST": "192.0.2.1"}, 1, "LB_HOST"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    settings: dict[str, str],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"LB_ADMIN_TOKEN": "t", **settings}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        ended = main(arguments)
+    except SystemExit as exit_:  # wrong usage
+        ended = exit_.code
+    assert ended == code and words in capsys.readouterr().err
+
+
+async def test_a_lead_that_cannot_start_ends_all(tmp_path: Path) -> None:
+    (tmp_path / "lb.db").write_bytes(b"no database at all" * 100)
+    code, _, words = await run(tmp_path, "serve", "--workers", "2", LB_PORT="0")
+    assert code == 1 and "not an SQLite database" in words and "Traceback" not in words
