@@ -17,6 +17,8 @@ from balancer.workers.place import LINKS_NAME, PAGES_NAME
 from balancer.workers.table import Table
 
 _BACKLOG = 256
+# A worker that died right after its start is replaced after this, then after twice as long, and so on.
+_FIRST_PAUSE_SECONDS = 0.05
 
 
 def launch(settings: Settings) -> NoReturn:
@@ -33,6 +35,8 @@ def launch(settings: Settings) -> NoReturn:
         each.set_inheritable(True)
     plan = {
         "workers": settings.workers,
+        "command": [sys.executable, "-m", "balancer", "worker"],
+        "pause_seconds": _FIRST_PAUSE_SECONDS,
         "sockets": [_numbers(several) for several in sockets],
         "admin_sockets": _numbers(admin_sockets),
         "links": links.fileno(),

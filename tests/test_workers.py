@@ -15,8 +15,10 @@ from load_tester.fake_behaviour import Behaviour
 from tests.fakes import FakeServer
 from tests.workers_parts import ADMIN, Crew, Visitor, bearer, crew_of, crowd, eventually, visitors
 
+pytestmark = pytest.mark.timeout(180)
+
 # How long something that is promised within a second may take on a machine that does much else.
-SLACK = 5.0
+SLACK = 10.0
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ import pytest
 from balancer.__main__ import main
 from load_tester.fake_behaviour import Behaviour
 from tests.fakes import FakeServer
-from tests.test_process import run
-from tests.workers_parts import START_SECONDS, Crew, Visitor, crew_of, eventually, visitors
+from tests.workers_parts import START_SECONDS, Crew, Visitor, crew_of, eventually, failed_start, visitors
+
+pytestmark = pytest.mark.timeout(180)
 
 PACED = Behaviour(prompt_tokens=3, completion_tokens=40, tpot_seconds=0.05)
 
@@ -127,6 +128,7 @@ async def test_without_a_lead_followers_serve_and_say_that_they_cannot_tell(crew
         lead = crew.pid(0)
         assert lead is not None
         os.kill(lead, signal.SIGKILL)
+        await eventually(lambda: crew.pid(0) != lead, "its end")
 
         async def refused() -> httpx.Response | None:
             for each in both:
@@ -204,7 +206,8 @@ def test_what_cannot_work_is_said_at_once(
     assert ended == code and words in capsys.readouterr().err
 
 
-async def test_a_lead_that_cannot_start_ends_all(tmp_path: Path) -> None:
+def test_a_lead_that_cannot_start_ends_all(tmp_path: Path) -> None:
     (tmp_path / "lb.db").write_bytes(b"no database at all" * 100)
-    code, _, words = await run(tmp_path, "serve", "--workers", "2", LB_PORT="0")
+    code, words = failed_start(tmp_path)
     assert code == 1 and "not an SQLite database" in words and "Traceback" not in words
+    assert not list(tmp_path.glob("llm-balancer-*"))

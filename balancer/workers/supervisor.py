@@ -24,7 +24,6 @@ logger = logging.getLogger("balancer.workers")
 
 # A worker that died so often before it could serve will not do better the next time.
 _MOST_FAILED_STARTS = 5
-_FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 # One that served for so long had no trouble starting.
 _SETTLED_SECONDS = 10.0
@@ -131,7 +130,7 @@ class Supervisor:
             **single,
         }
         worker.process = subprocess.Popen(  # noqa: S603 - this program, with what it wrote itself
-            [sys.executable, "-m", "balancer", "worker", json.dumps(place)],
+            [*plan["command"], json.dumps(place)],
             pass_fds=[*sockets, *admin_sockets, *single.values()],
             process_group=0,  # Ctrl-C is for us; we pass it on
         )
@@ -188,7 +187,7 @@ class Supervisor:
         else:
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
             logger.error("worker %d (pid %d) ended %s and is replaced", worker.number, identifier, how)
-            pause_seconds = 0.0 if worker.deaths == 1 else _FIRST_PAUSE_SECONDS * 2**worker.deaths
+            pause_seconds = 0.0 if worker.deaths == 1 else self._plan["pause_seconds"] * 2.0**worker.deaths
             worker.due_at = time.monotonic() + min(pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     def _give_up(self, why: str) -> None:
