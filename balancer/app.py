@@ -200,7 +200,8 @@ class Balancer:
         await self._restore_tokens(token_store)
         feed = UsageFeed(self.pool, self.traffic)
         usage = UsageStore(self.database)
-        feed.restore(await usage.load_totals(), await usage.minutes(int(time.time()) // 60 * 60))
+        self.traffic.earliest_minute = minute = int(time.time()) // 60 * 60
+        feed.restore(await usage.load_totals(), await usage.minutes(minute))
         self.writer = UsageWriter(self.database, feed.collect, retention_days=self.settings.retention_days)
         await self.writer.start()
         self.admin = AdminApi(

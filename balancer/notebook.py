@@ -156,6 +156,8 @@ def _settings(given: Mapping[str, str]) -> Settings:
         raise ValueError(str(error)) from None
     if settings.unknown:
         raise ValueError("; ".join(settings.unknown))
+    if settings.workers > 1:
+        raise ValueError("LB_WORKERS must be 1: a server in a thread is one process")
     return settings
 
 

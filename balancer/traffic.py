@@ -168,6 +168,7 @@ class Traffic:
         self.times: dict[tuple[str, int], ModelTimes] = {}  # (model, endpoint id)
         self.tokens: dict[tuple[int, str, Provenance], int] = defaultdict(int)  # (endpoint id, kind, provenance)
         self.minutes: dict[tuple[int, int], MinuteCounts] = {}  # (Unix time the minute begins at, endpoint id)
+        self.earliest_minute = 0  # the first of which everything is known: to add to another would undo what is stored
         self.changed_endpoints: set[int] = set()
         self.changed_minutes: set[tuple[int, int]] = set()
         self.changed_clients: set[ClientToken] = set()

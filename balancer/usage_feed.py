@@ -53,6 +53,7 @@ class UsageFeed:
         newest = max((minute for minute, _ in traffic.changed_minutes), default=0)
         for key in [key for key in traffic.minutes if key[0] < newest]:
             del traffic.minutes[key]
+        traffic.earliest_minute = max(traffic.earliest_minute, newest)
         traffic.changed_endpoints.clear()
         traffic.changed_clients.clear()
         traffic.changed_minutes.clear()

@@ -362,6 +362,21 @@ def test_a_revoked_client_is_still_charged_for_what_it_used() -> None:
     assert (token.requests, token.completion_tokens) == (2, 4)
 
 
+def test_what_is_told_late_does_not_undo_the_minute_that_is_stored() -> None:
+    counted = _Counted()
+    replay, outbox = Replay(counted.pool, counted.traffic, counted.tokens), Outbox(lambda: None)
+    counted.traffic.earliest_minute = 1_000_000_080
+    record = RequestRecord(
+        *(1, 1_000_000_079.9, "r", "env-1", "chat", None, None, 1, "e1", []),
+        *(False, 200, None, 0.1, None, Usage(1, 2), ""),
+    )
+    outbox.request_finished(record, counted.client, 1.0, error_class="", counted_tokens=0)
+    message = outbox.take(1.0)
+    assert message is not None
+    replay.finished(unpack(pack(message)[4:])[3][0])
+    assert [minute for minute, _ in counted.traffic.minutes] == [1_000_000_080]
+
+
 def test_without_a_lead_the_newest_are_kept_and_the_loss_is_known() -> None:
     filled: list[None] = []
     outbox = Outbox(lambda: filled.append(None), most_kept=3)

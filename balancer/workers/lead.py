@@ -154,7 +154,7 @@ class Lead:
             while (message := await receive(reader)) is not None:
                 self._hear(message, writer)
         except Exception:
-            logger.exception("a worker said something that cannot be used")
+            logger.exception("worker %s said something that cannot be used", self._followers.get(writer, "?"))
         finally:
             self._followers.pop(writer, None)
             if not self._followers:

@@ -28,6 +28,9 @@ class Replay:
         """One request, as `finished_row` made it."""
         told, client, now, error_class, counted_tokens = row
         record = record_of(told, self._traffic.finished + 1)
+        # Told late: what was counted in the minute before is stored already, and no longer in memory to add to.
+        if record.at < self._traffic.earliest_minute:
+            record = record._replace(at=float(self._traffic.earliest_minute))
         self._count_attempts(record)
         self._traffic.request_finished(
             record, self._client(client, record.client), now, error_class=error_class, counted_tokens=counted_tokens

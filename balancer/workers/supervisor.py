@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from balancer.logs import configure
@@ -104,7 +105,8 @@ class Supervisor:
             if worker.process is None:
                 continue
             if worker.serves and worker.control is not None:
-                worker.control.send(_STOP)
+                with suppress(OSError):  # it has just died
+                    worker.control.send(_STOP)
             else:
                 worker.process.kill()  # it has nothing yet that could be lost
 
@@ -151,7 +153,11 @@ class Supervisor:
     def _take_word(self, worker: _Worker) -> None:
         """The worker serves, or it has closed its end."""
         assert worker.control is not None  # noqa: S101
-        if worker.control.recv(16) != _READY:
+        try:
+            word = worker.control.recv(16)
+        except OSError:
+            word = b""
+        if word != _READY:
             self._selector.unregister(worker.control)
             return
         worker.serves, worker.failed_starts = True, 0
@@ -166,7 +172,7 @@ class Supervisor:
             if code is None:
                 continue
             assert worker.process is not None and worker.control is not None  # noqa: S101
-            if worker.control in [key.fileobj for key in self._selector.get_map().values()]:
+            with suppress(KeyError):
                 self._selector.unregister(worker.control)
             worker.control.close()
             identifier, worker.process, worker.control = worker.process.pid, None, None
