@@ -17,6 +17,9 @@ from benchmarks.processes import Program, StartFailed, free_port
 # Different shares, so that routing has something to decide and its result can be seen. One backend each.
 QUOTAS_PERCENT = (40.0, 30.0, 20.0, 10.0)
 
+# Several workers take connections before they serve.
+_ANSWER_SECONDS = 60.0
+
 _TOKEN_FIELDS = ("prompt_tokens_total", "completion_tokens_total")
 
 
@@ -43,7 +46,7 @@ class Served:
 class BalancerProgram(Program):
     """Percentage routing over the backends for a client with a token; database and request log on, as always."""
 
-    def __init__(self, backend_ports: Sequence[int], cores: Collection[int], folder: Path) -> None:
+    def __init__(self, backend_ports: Sequence[int], cores: Collection[int], folder: Path, workers: int = 1) -> None:
         port = free_port()
         admin_token = secrets.token_urlsafe()
         environ = {
@@ -52,12 +55,16 @@ class BalancerProgram(Program):
             "LB_DB_PATH": str(folder / "balancer.db"),
             "LB_ADMIN_TOKEN": admin_token,
             "LB_LOG_LEVEL": "WARNING",
+            "LB_WORKERS": str(workers),
         }
         super().__init__([sys.executable, "-m", "balancer", "serve"], port, cores, folder, environ)
         self.client_token = ""
         self._backend_ports = backend_ports
         self._api = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}/admin/api", headers={"x-admin-token": admin_token}, trust_env=False
+            base_url=f"http://127.0.0.1:{port}/admin/api",
+            headers={"x-admin-token": admin_token},
+            trust_env=False,
+            timeout=_ANSWER_SECONDS,
         )
 
     def __enter__(self) -> Self:

@@ -108,6 +108,10 @@ class Program:
         """Proportional share of memory of the process and its descendants."""
         return sum(_pss(pid) for pid in _tree(self._process.pid))
 
+    def children(self) -> list[int]:
+        """Its child processes, the oldest first."""
+        return [pid for pid in _tree(self._process.pid) if pid != self._process.pid]
+
     def descriptors(self) -> int:
         """Open descriptors of the process itself."""
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
@@ -115,6 +119,11 @@ class Program:
     def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """User and system time of one process so far."""
+    return _cpu_ticks(pid) / _TICKS_PER_SECOND
 
 
 def _environ() -> dict[str, str]:
