@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,7 +19,7 @@ import pytest
 from balancer.__main__ import main
 from load_tester.fake_behaviour import Behaviour
 from tests.fakes import FakeServer
-from tests.workers_parts import START_SECONDS, Crew, Visitor, crew_of, eventually, failed_start, visitors
+from tests.workers_parts import ADMIN, START_SECONDS, Crew, Visitor, crew_of, eventually, failed_start, visitors
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -211,3 +213,23 @@ def test_a_lead_that_cannot_start_ends_all(tmp_path: Path) -> None:
     code, words = failed_start(tmp_path)
     assert code == 1 and "not an SQLite database" in words and "Traceback" not in words
     assert not list(tmp_path.glob("llm-balancer-*"))
+
+
+async def test_a_port_for_administration_is_the_leads_and_all_end_with_their_supervisor(tmp_path: Path) -> None:
+    with crew_of(tmp_path, LB_ADMIN_PORT="0") as crew:
+        found = re.search(r"admin pages at (http://\S+)/admin", crew.logged)
+        assert found is not None
+        async with visitors(crew) as both, httpx.AsyncClient(trust_env=False, timeout=START_SECONDS) as client:
+            assert (await client.get(f"{found[1]}/admin/api/state", headers=ADMIN)).status_code == 200
+            for each in both:
+                assert (await each.client.get("/admin/api/state", headers=ADMIN)).status_code == 404
+                assert (await each.client.get("/ready")).status_code == 503
+        crew.process.kill()
+        crew.process.wait()
+        await eventually(lambda: not _listens(crew.url), "the end of all")
+
+
+def _listens(url: str) -> bool:
+    parts = httpx.URL(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((parts.host, parts.port or 0)) == 0
