@@ -127,7 +127,7 @@ class Balancer:
         self.lead: Lead | None = None
         self.follower: Follower | None = None
         if place is not None and numbers is not None:
-            self._take(place, numbers, stored_responses)
+            self._join(place, numbers, stored_responses)
         self.gateway = Gateway(
             self.dispatcher,
             self.tokens,
@@ -147,7 +147,7 @@ class Balancer:
         self.writer: UsageWriter | None = None
         self.admin: AdminApi | None = None
 
-    def _take(self, place: Place, numbers: WorkerNumbers, stored_responses: StoredResponses) -> None:
+    def _join(self, place: Place, numbers: WorkerNumbers, stored_responses: StoredResponses) -> None:
         """Become one of several workers."""
         parts: Any = {"dispatcher": self.dispatcher, "tokens": self.tokens, "stored_responses": stored_responses}
         if place.is_lead:

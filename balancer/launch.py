@@ -28,8 +28,7 @@ def launch(settings: Settings) -> NoReturn:
     database_path(settings.database_url)  # one file for all: a database in memory is refused here
     sockets = _listen(settings)
     admin_sockets = listen_for_admin(settings, sockets[0])
-    directory, links, pages = _meeting_place()
-    table = Table.create(settings.workers)
+    table, directory, links, pages = _meeting_place(settings.workers)
     inherited = [links, pages, *admin_sockets, *(each for several in sockets for each in several)]
     for each in inherited:
         each.set_inheritable(True)
@@ -64,9 +63,10 @@ def _listen(settings: Settings) -> list[list[socket.socket]]:
     return [listen(settings.host, port, shared=True) for _ in range(settings.workers)]
 
 
-def _meeting_place() -> tuple[str, socket.socket, socket.socket]:
-    """A directory nobody else may enter, and the two Unix sockets of the lead in it. Raises StartError."""
+def _meeting_place(workers: int) -> tuple[Table, str, socket.socket, socket.socket]:
+    """The table, a directory nobody else may enter, and the two Unix sockets of the lead in it. Raises StartError."""
     try:
+        table = Table.create(workers)
         directory = tempfile.mkdtemp(prefix="llm-balancer-")
         sockets = [socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)]
         for each, name in zip(sockets, (LINKS_NAME, PAGES_NAME), strict=True):
@@ -75,7 +75,7 @@ def _meeting_place() -> tuple[str, socket.socket, socket.socket]:
     except OSError as error:
         words = error.strerror or str(error)
         raise StartError(f"workers cannot meet in {tempfile.gettempdir()}: {words}; set TMPDIR") from None
-    return directory, sockets[0], sockets[1]
+    return table, directory, sockets[0], sockets[1]
 
 
 def _numbers(sockets: Sequence[socket.socket]) -> list[int]:

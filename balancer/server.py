@@ -108,10 +108,13 @@ class DrainingServer(uvicorn.Server):
                 words = control.recv(16)
             except OSError:
                 words = b""
-            for _ in words or b"ss":
+            for _ in words:
                 self.stop("the supervisor")
             if not words:
+                logger.error("the supervisor is gone: stopping at once")
                 asyncio.get_running_loop().remove_reader(control)
+                control.close()
+                self.should_exit = self.force_exit = True
 
         asyncio.get_running_loop().add_reader(control, heard)
         control.send(b"r")

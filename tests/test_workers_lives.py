@@ -227,6 +227,7 @@ async def test_a_port_for_administration_is_the_leads_and_all_end_with_their_sup
         crew.process.kill()
         crew.process.wait()
         await eventually(lambda: not _listens(crew.url), "the end of all")
+        assert crew.logged.count("the supervisor is gone") == 2
 
 
 def _listens(url: str) -> bool:

@@ -144,6 +144,8 @@ class Follower:
                 continue
             try:
                 await self._follow(reader)
+            except Exception:
+                logger.exception("the lead said something that cannot be used")
             finally:
                 self._writer.close()
                 self._writer = None
@@ -160,6 +162,8 @@ class Follower:
             logger.error("%d requests were not counted: too many without a lead", self.outbox.lost - self._told_lost)
             self._told_lost = self.outbox.lost
         self.flush()
+        if self.outbox:
+            self.flush_soon()
         while (message := await receive(reader)) is not None:
             self._hear(message)
 

@@ -72,10 +72,6 @@ class Relay:
             elif (transport := scope.get("extensions", {}).get(TRANSPORT_EXTENSION)) is not None:
                 transport.close()  # there is no other way to cut an answer short
 
-    async def close(self) -> None:
-        """Close what is open."""
-        await self._transport.aclose()
-
 
 class Relayed:
     """The ASGI application of the lead for what followers pass on: `app`, as if the client had come here."""

@@ -12,7 +12,8 @@ import os
 import sys
 import tempfile
 
-# Ids are given in sequence and never again. Memory is taken only for those that are used.
+# Ids are given in sequence and never again; beyond so many, endpoints would share places. Memory is taken only for
+# those that are used.
 MOST_ENDPOINTS = 1 << 20
 _NUMBER_BYTES = 8
 
