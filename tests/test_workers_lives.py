@@ -9,7 +9,7 @@ import signal
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -125,28 +125,34 @@ async def test_a_killed_worker_harms_no_other_and_is_replaced(crew: Crew, direct
 
 
 async def test_without_a_lead_followers_serve_and_say_that_they_cannot_tell(crew: Crew) -> None:
-    async with FakeServer() as fake, visitors(crew) as both:
+    with ExitStack() as lives:
+        await _without_a_lead(crew, lives)
+
+
+async def _without_a_lead(crew: Crew, lives: ExitStack) -> None:
+    async with FakeServer(PACED) as fake, visitors(crew) as both, visitors(crew) as beside:
         await wired(fake, both)
-        lead = crew.pid(0)
-        assert lead is not None
-        os.kill(lead, signal.SIGKILL)
-        await eventually(lambda: crew.pid(0) != lead, "its end")
-
-        async def refused() -> httpx.Response | None:
-            for each in both:
-                try:
-                    answer = await each.client.get("/admin/api/state")
-                except httpx.HTTPError:
-                    continue  # the lead's own client
-                return answer if answer.status_code == 503 else None
-            return None
-
-        answer = await eventually(refused, "a refusal")
-        assert answer.headers["retry-after"] == "1" and "lead" in answer.json()["detail"]
+        streams = await one_stream_each(both)
+        lead = crew.kill(0)
+        successor = await eventually(lambda: pid if (pid := crew.pid(0)) != lead else None, "a successor")
+        os.kill(successor, signal.SIGSTOP)  # it takes its time
+        lives.callback(os.kill, successor, signal.SIGCONT)
+        await eventually(lambda: any(stream.broke for stream in streams), "a stream that breaks")
+        (lost,) = [stream.visitor.mark for stream in streams if stream.broke]
+        (follower,) = [each for each in beside if each.mark != lost]
+        answer = await follower.client.get("/admin/api/state")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "lead" in answer.json()["detail"]
+        models = await follower.client.get("/v1/models")
+        assert (models.status_code, models.json()["error"]["code"]) == (503, "lead_away")
+        fake.behaviour = Behaviour()
+        assert (await follower.chat()).status_code == 200
+        assert (await follower.client.get("/healthz")).status_code == 200
+        await asyncio.gather(*(stream.task for stream in streams))
+        lives.close()
 
         async def told() -> bool:
-            async with visitors(crew) as again:
-                return all([(await each.client.get("/ready")).status_code == 200 for each in again])
+            return (await follower.client.get("/ready")).status_code == 200
 
         await eventually(told, "the lead's successor tells", START_SECONDS)
 

@@ -466,14 +466,22 @@ class Supervised:
             "log_level": "INFO",
             "log_format": "text",
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "balancer.workers.supervisor", json.dumps(plan)],
-            cwd=directory,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            pass_fds=[table.fileno],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._log = directory / "log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "balancer.workers.supervisor", json.dumps(plan)],
+                cwd=directory,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                pass_fds=[table.fileno],
+                stderr=log,
+            )
+
+    def wait_until_complete(self) -> None:
+        """Returns when both workers serve."""
+        deadline = time.monotonic() + 60
+        while "listening on" not in self._log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
 
     def pid(self, worker: int, besides: int = 0) -> int:
         """The process of a worker, as soon as there is one besides that."""
@@ -487,23 +495,21 @@ class Supervised:
 
     def ended(self) -> tuple[int, str]:
         """Exit code and what was logged."""
-        _, logged = self.process.communicate(timeout=60)
-        return self.process.returncode, logged
+        return self.process.wait(60), self._log.read_text()
 
 
 @pytest.fixture
 def supervised(tmp_path: Path, table: Table) -> Iterator[Supervised]:
     running = Supervised(tmp_path, Table(table.fileno, 2))
     yield running
-    if running.process.poll() is None:
-        running.process.kill()
-        running.process.communicate()
+    running.process.kill()
+    running.process.wait()
 
 
 def test_a_dead_worker_is_replaced_and_all_stop_at_the_signal(supervised: Supervised, table: Table) -> None:
     seen = Table(table.fileno, 2)
+    supervised.wait_until_complete()
     first = supervised.pid(1)
-    supervised.pid(0)
     seen.inflight(3)[1] = 9
     seen.of_all(Field.HIGHEST)[1] = 3
     os.kill(first, 9)
@@ -518,8 +524,8 @@ def test_a_dead_worker_is_replaced_and_all_stop_at_the_signal(supervised: Superv
 
 
 def test_a_worker_that_dies_again_and_again_ends_the_whole(supervised: Supervised) -> None:
+    supervised.wait_until_complete()
     first = supervised.pid(0)
-    supervised.pid(1)
     (supervised.directory / "dies").touch()
     os.kill(first, 9)
     code, logged = supervised.ended()

@@ -133,9 +133,9 @@ class Follower:
     # -- the connection --------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             try:
-                reader, self._writer = await asyncio.open_unix_connection(self._path)
+                reader, writer = await asyncio.open_unix_connection(self._path)
             except ConnectionRefusedError:
                 # The supervisor holds the socket open as long as it lives.
                 raise SupervisorGone("the supervisor is gone") from None
@@ -143,19 +143,29 @@ class Follower:
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
             try:
-                await self._follow(reader)
+                await self._follow(reader, writer)
             except Exception:
                 logger.exception("the lead said something that cannot be used")
             finally:
-                self._writer.close()
                 self._writer = None
-            if self._closing:
-                return
-            logger.warning("the lead is gone: what is counted waits for its successor")
-            await asyncio.sleep(_AGAIN_SECONDS)
+                writer.close()
+            if not self._closing:
+                logger.warning("the lead is gone: what is counted waits for its successor")
+                await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _follow(self, reader: asyncio.StreamReader) -> None:
-        self.tell(["hello", self._numbers.worker])
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Hear all from a lead that may still have to start; only when it has told everything it is there."""
+        writer.write(pack(["hello", self._numbers.worker]))
+        while (message := await receive(reader)) is not None:
+            if message == ["all"]:
+                self._writer = writer
+                self._hand_in()
+                self._knows_all.set()
+            else:
+                self._hear(message)
+
+    def _hand_in(self) -> None:
+        """Tell a new lead what its predecessor knew, and what nobody was there to count."""
         for message in self._agreement.everything():
             self.tell(message)
         if self.outbox.lost > self._told_lost:
@@ -164,8 +174,6 @@ class Follower:
         self.flush()
         if self.outbox:
             self.flush_soon()
-        while (message := await receive(reader)) is not None:
-            self._hear(message)
 
     def _hear(self, message: Message) -> None:
         match message:
@@ -179,8 +187,6 @@ class Follower:
                 self._dispatcher.cut(endpoint_id)
             case ["forgive"]:
                 self._pool.start_afresh(self._clock())
-            case ["all"]:
-                self._knows_all.set()
             case _:
                 self._agreement.hear(message)
 
