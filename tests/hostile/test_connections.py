@@ -80,7 +80,7 @@ async def test_who_is_refused_and_stays_is_closed() -> None:
 
 
 async def test_a_crowd_is_closed_without_a_word() -> None:
-    limits = ClientLimits(connections=1)
+    limits = ClientLimits(connections=1, leaving_seconds=30)  # who was told would be there still
     async with RunningGateway([], limits=limits) as gateway, clients(gateway.url, 150):
         await eventually(lambda: gateway.reception.refused["total"] == 149)
         await eventually(lambda: gateway.app.connections <= 102, "most of them closed")
