@@ -28,6 +28,7 @@ from balancer.core.errors import BalancerError
 from balancer.descriptors import raise_open_files
 from balancer.loops import new_event_loop
 from balancer.proxy.endpoint import ProxyEndpoint
+from balancer.proxy.reception import ClientLimits, Reception
 from balancer.proxy.transport import Direct, TransportProtocol
 from balancer.settings import Settings
 from balancer.workers.place import Place, opened
@@ -53,6 +54,15 @@ _HOW: Mapping[str, Any] = MappingProxyType(
         "server_header": False,
         "timeout_graceful_shutdown": _LAST_SECONDS,
     }
+)
+
+# What one worker passes on to another was within bounds when it came; beside it stand fields of the worker's own.
+_AMONG_WORKERS = ClientLimits(
+    header_timeout_seconds=3600,
+    body_timeout_seconds=3600,
+    keep_alive_seconds=3600,
+    header_bytes=2**21,
+    headers=20_000,
 )
 
 
@@ -93,7 +103,8 @@ class DrainingServer(uvicorn.Server):
         if self._place is not None and self._place.is_lead:
             inner = uvicorn.Config(cast(Any, Relayed(cast(Any, self.config.app))), **_HOW)
             inner.load()
-            protocol = partial(TransportProtocol, inner, self.server_state, self.lifespan.state)
+            reception = Reception(_AMONG_WORKERS)
+            protocol = partial(TransportProtocol, inner, self.server_state, self.lifespan.state, reception=reception)
             loop = asyncio.get_running_loop()
             self.servers.append(await loop.create_unix_server(protocol, sock=opened((self._place.pages,))[0]))
 

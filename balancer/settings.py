@@ -76,13 +76,7 @@ class Settings:
         "",
         "A port of its own for the admin pages and API, which LB_PORT does not serve then. 0 takes any free port.",
     )
-    admin_host: str = _setting(
-        "LB_ADMIN_HOST",
-        "Network",
-        HOST,
-        "127.0.0.1",
-        "Address to listen on for that port.",
-    )
+    admin_host: str = _setting("LB_ADMIN_HOST", "Network", HOST, "127.0.0.1", "Address to listen on for that port.")
     workers: int = _setting(
         "LB_WORKERS",
         "Network",
@@ -162,11 +156,7 @@ class Settings:
         secret=True,
     )
     retention_days: int = _setting(
-        "LB_RETENTION_DAYS",
-        "Storage",
-        whole(1, 3650, "days"),
-        "30",
-        "Days for which usage per minute is kept.",
+        "LB_RETENTION_DAYS", "Storage", whole(1, 3650, "days"), "30", "Days for which usage per minute is kept."
     )
     routing_strategy: str = _setting(
         "ROUTING_STRATEGY",
@@ -260,13 +250,7 @@ class Settings:
         "auto,default",
         "Names that stand for any model, in any case; so does a request that names none. A single comma means none.",
     )
-    lm_model: str = _setting(
-        "LM_MODEL",
-        "Models",
-        MODEL_NAME,
-        "",
-        "One more such name.",
-    )
+    lm_model: str = _setting("LM_MODEL", "Models", MODEL_NAME, "", "One more such name.")
     preferred_models: tuple[str, ...] = _setting(
         "PREFERRED_MODELS",
         "Models",
@@ -425,11 +409,7 @@ class Settings:
         "Ports that are tried on each of those hosts that is given without one.",
     )
     scan_interval_seconds: float = _setting(
-        "SCAN_INTERVAL",
-        "Discovery",
-        seconds(1, 86400),
-        "60",
-        "Seconds between two scans.",
+        "SCAN_INTERVAL", "Discovery", seconds(1, 86400), "60", "Seconds between two scans."
     )
     default_maxconn: int = _setting(
         "DEFAULT_MAXCONN",
@@ -439,11 +419,7 @@ class Settings:
         "Most requests at once for endpoints found by a scan. 0: no cap.",
     )
     maxconn_map: tuple[tuple[Address, int], ...] = _setting(
-        "MAXCONN_MAP",
-        "Discovery",
-        LIMITS,
-        "",
-        "The same for single ones of them, instead of DEFAULT_MAXCONN.",
+        "MAXCONN_MAP", "Discovery", LIMITS, "", "The same for single ones of them, instead of DEFAULT_MAXCONN."
     )
     discovery_connect: bool = _setting(
         "LB_DISCOVERY_CONNECT",
