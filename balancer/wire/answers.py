@@ -115,7 +115,7 @@ class JsonMeter:
     def finish(self) -> bytes:
         """Reads the usage; returns the body if it was held back."""
         self.done = True
-        kept = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
+        kept = b"".join(self._kept)  # of one piece that is the piece itself
         self._kept.clear()
         self.usage = self._read_usage(kept)
         if not self._held:
