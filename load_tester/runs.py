@@ -89,7 +89,8 @@ class Runs:
 
     async def take_in(self, data: bytes) -> dict[str, Any]:
         """Put an exported run into the history; of the older load tester, only read it. Raises BadInput."""
-        found = read_run(data)
+        # In a thread, as all that takes long: runs under way measure how late the event loop is.
+        found = await asyncio.to_thread(read_run, data)
         if found["format"] == "older":
             return found
         try:
@@ -100,7 +101,7 @@ class Runs:
             raise BadInput("file", f"the run {found['id']} is in the history already")
         try:
             headline(found)
-            report_html(found)
+            await asyncio.to_thread(report_html, found)
         except (KeyError, TypeError, ValueError, AttributeError, TemplateError):
             raise BadInput("file", "parts of the run are missing or of the wrong kind: the file is damaged") from None
         await self.history.save(found, [])
@@ -173,7 +174,7 @@ class Runs:
 
     async def add_prompt_set(self, name: str, data: bytes) -> dict[str, Any]:
         """Keep an uploaded file. Raises BadInput naming the broken line."""
-        lines = parse_prompt_set(data, name)
+        lines = await asyncio.to_thread(parse_prompt_set, data, name)
         set_id = hashlib.sha256(data).hexdigest()[:16]
         await self.history.save_prompt_set(set_id, name, len(lines), data)
         return {"id": set_id, "name": name, "lines": len(lines)}
@@ -183,7 +184,7 @@ class Runs:
         if not isinstance(card.prompt, PromptSet):
             return ()
         try:
-            return parse_prompt_set(await self.history.prompt_set(card.prompt.set))
+            return await asyncio.to_thread(parse_prompt_set, await self.history.prompt_set(card.prompt.set))
         except NotFound as error:
             raise BadInput(f"{place}.prompt.set", f"{error}: upload the file first") from None
 

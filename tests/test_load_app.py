@@ -387,6 +387,9 @@ class TestBeforeARun:
             "POST", "/api/plan", {"card": {"load": {"kind": "constant", "rate": 4}, "stop": {"requests": 3}}}
         )
         assert plan["first_arrivals_seconds"] == [0, 0.25, 0.5]
+        # However many there will be, only the first ones are worked out.
+        many = {"card": {"load": {"kind": "constant", "rate": 4}, "stop": {"requests": 1_000_000_000}}}
+        assert len((await tester.send("POST", "/api/plan", many))["first_arrivals_seconds"]) == 200
 
 
 class TestTheFile:

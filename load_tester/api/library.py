@@ -84,7 +84,8 @@ class LibraryRoutes:
         load = plain(card.load)
         times: list[float] = []
         if not is_closed(load) and not isinstance(load, Sweep):
-            times = list(itertools.islice(due_times(load, card.seed), card.stop.requests or _PREVIEW))[:_PREVIEW]
+            shown = min(card.stop.requests or _PREVIEW, _PREVIEW)
+            times = list(itertools.islice(due_times(load, card.seed), shown))
         return json_answer({"card": card.model_dump(mode="json"), "first_arrivals_seconds": times})
 
     async def _keys(self, _: Request) -> Response:
