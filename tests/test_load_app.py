@@ -286,6 +286,7 @@ class TestRuns:
             ({"load": {"kind": "constant"}}, "cards.0.load.rate", "required"),
             ({"prompt": {"kind": "set", "set": "gone"}}, "cards.0.prompt.set", "upload"),
             ({"api_key": "x"}, "cards.0.api_key", "unknown field"),
+            ({"slo": {"ttft": "fast"}}, "cards.0.slo.ttft", "is no limit"),
         ],
     )
     async def test_bad_input_says_where_and_what(

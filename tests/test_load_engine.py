@@ -65,6 +65,16 @@ class TestLoads:
         (badge,) = [badge for badge in outcome(run)["badges"] if badge["id"] == "rate_not_reached"]
         assert "limit of 3 in flight" in badge["text"]
 
+    async def test_a_rate_that_this_machine_cannot_reach_is_told(self) -> None:
+        async with fake() as backend:
+            card = {"url": backend.base_url, "load": {"kind": "constant", "rate": 500_000}, "stop": {"seconds": 0.4}}
+            run = await prepared({**card, "drain_seconds": 0}, caps=Caps(rate=1e6, connections=50))
+            await run.run()
+        result = outcome(run)
+        # All that was due until it ended, tried or not.
+        assert result["totals"]["planned"] == pytest.approx(500_000 * result["window"]["ended_seconds"], rel=0.1)
+        assert "rate_not_reached" in {badge["id"] for badge in result["badges"]}
+
     async def test_all_at_once(self) -> None:
         async with fake(ttft_seconds=1.0) as backend:
             await load(backend, load={"kind": "batch", "batch": 1}, stop={"requests": 30})

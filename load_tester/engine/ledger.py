@@ -93,6 +93,13 @@ class Ledger:
         if self.window is not None and not self.window.ended_ns:
             self.planned_in_window += 1
 
+    def note_missed(self, due_ns: int) -> None:
+        """A request was due and is not even tried, because the load tester itself was late."""
+        self.planned += 1
+        window = self.window
+        if window is not None and window.begun_ns <= due_ns and not (window.ended_ns and due_ns > window.ended_ns):
+            self.planned_in_window += 1
+
     def note_sent(self, now_ns: int) -> None:
         """A request goes out."""
         self.sent += 1

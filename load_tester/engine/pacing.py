@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from load_tester.engine.ledger import Ledger
@@ -23,6 +24,8 @@ _SHORTEST_PAUSE_SECONDS = 0.001
 _BURST = 32
 # What is due beyond these counts as planned and never sent: waiting for ever must not fill the memory.
 _MOST_WAITING = 100_000
+# Of what a late load tester did not even try no more are counted.
+_MOST_MISSED = 1_000_000
 # A user whose request could not even be sent waits, twice as long each time: a closed port is not to be hammered.
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -46,7 +49,7 @@ class Pacer:
         self._most_in_flight = most_in_flight
         self._limit = most_in_flight
         self._interrupted = False
-        self._closed = False
+        self._closed = self._complete = False
         self._sleeper: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
 
@@ -83,8 +86,8 @@ class Pacer:
         self._settle()
 
     def close(self, *, keep_backlog: bool = False) -> None:
-        """The same, for good."""
-        self._closed = True
+        """The same, for good. `keep_backlog`: all that was to be sent has been claimed."""
+        self._closed, self._complete = True, keep_backlog
         self.rest(keep_backlog=keep_backlog)
 
     async def idle(self, seconds: float = math.inf) -> bool:
@@ -148,7 +151,8 @@ class Pacer:
 
     async def _keep_schedule(self, load: Load, seed: int) -> bool:
         begun_ns, burst = time.perf_counter_ns(), 0
-        for due in due_times(load, seed):
+        schedule = due_times(load, seed)
+        for due in schedule:
             due_ns = begun_ns + round(due * NANOSECONDS)
             while (left_ns := due_ns - time.perf_counter_ns()) > 0 and not self._interrupted:
                 await self._pause(left_ns / NANOSECONDS)
@@ -157,7 +161,10 @@ class Pacer:
             if burst >= _BURST:
                 await asyncio.sleep(0)
                 burst = 0
-            if self._interrupted or (number := self._outlet.claim()) is None:
+            if self._interrupted:
+                self._note_missed(begun_ns, itertools.chain((due,), schedule))
+                return False
+            if (number := self._outlet.claim()) is None:
                 return False
             self._ledger.note_planned()
             if len(self._backlog) < _MOST_WAITING:
@@ -168,6 +175,17 @@ class Pacer:
             await self._pause(remaining)
             remaining = begun_ns / NANOSECONDS + course_seconds(course(load)) - time.perf_counter()
         return not self._interrupted
+
+    def _note_missed(self, begun_ns: int, schedule: Iterable[float]) -> None:
+        """What was due by now, unless the number of requests is what ended it: then none is missing."""
+        if self._complete:
+            return
+        now_ns = time.perf_counter_ns()
+        for due in itertools.islice(schedule, _MOST_MISSED):
+            due_ns = begun_ns + round(due * NANOSECONDS)
+            if due_ns > now_ns:
+                break
+            self._ledger.note_missed(due_ns)
 
     def _launch_what_fits(self) -> None:
         # By tasks, not by what was sent: the limit must hold before a task has had its first turn.

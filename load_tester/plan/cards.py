@@ -115,6 +115,8 @@ def read_card(value: object, place: str = "card") -> Card:
     """A card from JSON. Raises BadInput naming the first field that cannot be used."""
     try:
         return Card.model_validate(value)
+    except BadInput as error:  # of an objective, which knows its name but not its card
+        raise BadInput(f"{place}.{error.field}" if place else error.field, error.problem) from None
     except ValidationError as error:
         raise bad_input(error, place) from None
 
