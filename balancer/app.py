@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -65,7 +66,7 @@ from balancer.usage_feed import UsageFeed
 from balancer.web.bundle import find_bundle
 from balancer.wire.openai import OPERATIONS, answer_for, error_body
 from balancer.wire.stored_responses import StoredResponses
-from balancer.workers.figures import WorkersCollector
+from balancer.workers.figures import WholeCounts, WorkersCollector
 from balancer.workers.follower import Follower
 from balancer.workers.lead import Lead
 from balancer.workers.numbers import WorkerNumbers
@@ -122,6 +123,7 @@ class Balancer:
             ping_seconds=settings.stream_ping_seconds or None,
             neighbours=numbers,
         )
+        self.reception = Reception(_client_limits(settings), settings.trusted_proxies)
         stored_responses = StoredResponses()
         self.numbers = numbers
         self.lead: Lead | None = None
@@ -139,7 +141,6 @@ class Balancer:
             affinity=Affinity(KeySource(settings.affinity), settings.affinity_prompt_bytes),
             stored_responses=stored_responses,
         )
-        self.reception = Reception(_client_limits(settings), settings.trusted_proxies)
         if self.follower is None:
             self.dispatcher.on_model_miss = self._ask_for_models
         self.discovery: Discovery | None = None
@@ -154,7 +155,7 @@ class Balancer:
             (links,) = opened((place.links,))
             self.lead = Lead(links, numbers, health=self.health, traffic=self.traffic, **parts)
         else:
-            self.follower = Follower(place.links_path, numbers, **parts)
+            self.follower = Follower(place.links_path, numbers, reception=self.reception, **parts)
 
     def drain(self) -> None:
         """Take nothing new, finish what runs, end the streams of the admin pages."""
@@ -297,9 +298,8 @@ class Balancer:
             traffic,
             [
                 BalancerCollector(pool, traffic, budget, self.dispatcher.waiting, time.monotonic, __version__),
-                ClientCollector(lambda: self.reception.open, self.reception.refused, self.reception.given_up),
                 LegacyCollector(pool, traffic),
-                *([] if self.numbers is None else [WorkersCollector(self.numbers.table)]),
+                *_process_collectors(self.reception, self.numbers),
             ],
             draining=lambda: self.gateway.draining,
             database_trouble=self.database_trouble,
@@ -368,6 +368,21 @@ def create_app(
         (apart or app).router.routes.extend(balancer.pages())
     app.state.balancer, app.state.admin_app = balancer, apart
     return app
+
+
+def _process_collectors(reception: Reception, numbers: WorkerNumbers | None) -> list[Collector]:
+    """Metrics of clients' connections, of all workers where there are several, and of the workers themselves."""
+    refused, given_up = reception.refused, reception.given_up
+    if numbers is None:
+        return [ClientCollector(lambda: reception.open, refused, given_up)]
+    return [
+        ClientCollector(
+            lambda: reception.open + numbers.elsewhere(Field.CONNECTIONS),
+            WholeCounts(refused, "refused", numbers),
+            WholeCounts(given_up, "given_up", numbers),
+        ),
+        WorkersCollector(numbers.table),
+    ]
 
 
 def _auto_model(settings: Settings) -> AutoModel:

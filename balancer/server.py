@@ -56,13 +56,13 @@ _HOW: Mapping[str, Any] = MappingProxyType(
     }
 )
 
-# What one worker passes on to another was within bounds when it came; beside it stand fields of the worker's own.
-_AMONG_WORKERS = ClientLimits(
-    header_timeout_seconds=3600,
-    body_timeout_seconds=3600,
-    keep_alive_seconds=3600,
-    header_bytes=2**21,
-    headers=20_000,
+# Workers do not wait for each other: what keeps one waiting is its client, which it gives up itself.
+_AMONG_US = ClientLimits(
+    header_timeout_seconds=3600.0,
+    body_timeout_seconds=3600.0,
+    write_timeout_seconds=3600.0,
+    header_bytes=1 << 24,
+    headers=1 << 16,
 )
 
 
@@ -101,10 +101,11 @@ class DrainingServer(uvicorn.Server):
         """Listen; the lead of several workers listens to what the others pass on, too."""
         await super().startup(sockets)
         if self._place is not None and self._place.is_lead:
-            inner = uvicorn.Config(cast(Any, Relayed(cast(Any, self.config.app))), **_HOW)
+            inner = uvicorn.Config(cast(Any, Relayed(cast(Any, self.config.app))), http=TransportProtocol, **_HOW)
             inner.load()
-            reception = Reception(_AMONG_WORKERS)
-            protocol = partial(TransportProtocol, inner, self.server_state, self.lifespan.state, reception=reception)
+            protocol = partial(
+                TransportProtocol, inner, self.server_state, self.lifespan.state, reception=Reception(_AMONG_US)
+            )
             loop = asyncio.get_running_loop()
             self.servers.append(await loop.create_unix_server(protocol, sock=opened((self._place.pages,))[0]))
 

@@ -24,10 +24,11 @@ from balancer.core.errors import AllBusy
 from balancer.core.pool import EndpointPool
 from balancer.core.retries import RetryBudget
 from balancer.dispatch.queue import AdmissionQueue
+from balancer.proxy.reception import Reception
 from balancer.traffic import AttemptRecord, RequestRecord, Traffic
 from balancer.wire.stored_responses import StoredResponses
 from balancer.workers.agreement import Agreement
-from balancer.workers.figures import WholeBudget, WorkersCollector, publish_budget
+from balancer.workers.figures import WholeBudget, WholeCounts, WorkersCollector, publish_budget, publish_clients
 from balancer.workers.messages import endpoint_of, endpoint_row, pack, token_of, token_row, unpack
 from balancer.workers.numbers import WorkerNumbers
 from balancer.workers.outbox import Outbox
@@ -321,7 +322,8 @@ class _Counted:
 
     def __init__(self) -> None:
         self.pool = EndpointPool()
-        self.pool.apply([Endpoint(number, f"e{number}", "http://e/v1") for number in (1, 2)])
+        self.pool.apply([Endpoint(number, f"e{number}", "http://e/v1", connected=True) for number in (1, 2)])
+        self.now = 0.0
         self.traffic = Traffic(lambda: 1e9)
         self.tokens = ClientTokens(["token"])
         self.client = next(iter(self.tokens))
@@ -329,10 +331,11 @@ class _Counted:
     def count(self, record: RequestRecord) -> None:
         """What leases count."""
         for place, attempt in enumerate(record.attempts):
-            state = self.pool.find(attempt.endpoint_id)
-            if state is not None:
+            if attempt.endpoint_id in self.pool.states:
+                self.now += 1000.0  # no cooldown is that long
+                lease = self.pool.acquire(RouteRequest(None, pinned_to=attempt.endpoint_id), self.now)
                 usage = record.usage if place == len(record.attempts) - 1 else None
-                state.count(Outcome(attempt.outcome), attempt.seconds, usage)
+                lease.release(Outcome(attempt.outcome), self.now + attempt.seconds, usage)
 
     def told(self) -> list[Any]:
         traffic, client = self.traffic, self.client
@@ -401,6 +404,15 @@ def test_budgets_are_added_up(table: Table) -> None:
     publish_budget(others, WorkerNumbers(table, 1))
     whole = WholeBudget(own, WorkerNumbers(table, 0))
     assert (whole.active_requests, whole.active_retries, whole.limit, whole.refused_total) == (110, 2, 23, 0)
+
+
+def test_connections_of_clients_are_added_up(table: Table) -> None:
+    own, others = Reception(), Reception()
+    own.refused["client"], others.refused["client"], others.given_up["body"] = 2, 3, 4
+    publish_clients(others, WorkerNumbers(table, 1))
+    lead = WorkerNumbers(table, 0)
+    assert dict(WholeCounts(own.refused, "refused", lead)) == {"total": 0, "client": 5}
+    assert dict(WholeCounts(own.given_up, "given_up", lead)) == {"head": 0, "body": 4}
 
 
 def test_metrics_of_workers(table: Table) -> None:

@@ -13,9 +13,10 @@ from balancer.auth import ClientTokens
 from balancer.core.errors import BalancerError
 from balancer.core.pool import EndpointPool
 from balancer.dispatch.dispatcher import Dispatcher
+from balancer.proxy.reception import Reception
 from balancer.wire.stored_responses import StoredResponses
 from balancer.workers.agreement import Agreement
-from balancer.workers.figures import publish_budget
+from balancer.workers.figures import publish_budget, publish_clients
 from balancer.workers.messages import endpoint_of, pack, receive, token_of
 from balancer.workers.numbers import WorkerNumbers
 from balancer.workers.outbox import Outbox
@@ -25,6 +26,7 @@ logger = logging.getLogger("balancer.workers")
 
 # What was counted is told this often while there is something to tell.
 _BATCH_SECONDS = 0.1
+_FIGURES_SECONDS = 1.0
 _AGAIN_SECONDS = 0.05
 # With more unread by the lead, the rest waits in the outbox, which is bounded.
 _MOST_UNREAD_BYTES = 4 << 20
@@ -50,6 +52,7 @@ class Follower:
         dispatcher: Dispatcher,
         tokens: ClientTokens,
         stored_responses: StoredResponses,
+        reception: Reception,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
@@ -57,6 +60,7 @@ class Follower:
         self._dispatcher = dispatcher
         self._pool: EndpointPool = dispatcher.pool
         self._tokens = tokens
+        self._reception = reception
         self._clock = clock
         self._agreement = Agreement(self._pool, stored_responses, self, clock)
         self.outbox = Outbox(self.flush_soon)
@@ -64,6 +68,7 @@ class Follower:
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._figures_timer: asyncio.TimerHandle | None = None
         self._knows_all = asyncio.Event()
         self._closing = False
         dispatcher.on_model_miss = lambda model, endpoint_id: self.tell(["miss", model, endpoint_id])
@@ -84,6 +89,7 @@ class Follower:
         knowing.cancel()
         if self._task.done():
             self._task.result()
+        self._publish_figures()
 
     async def close(self) -> None:
         """Hand in what was counted, as long as the lead takes it, then end."""
@@ -96,8 +102,9 @@ class Follower:
                 if self._writer is not None:
                     self._writer.close()
                     await self._writer.wait_closed()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._figures_timer):
+            if timer is not None:
+                timer.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -116,13 +123,18 @@ class Follower:
 
     def flush(self) -> None:
         """Hand in what was counted, as far as the lead takes it."""
-        publish_budget(self._dispatcher.budget, self._numbers)
         writer = self._writer
         while writer is not None and writer.transport.get_write_buffer_size() < _MOST_UNREAD_BYTES:
             message = self.outbox.take(self._clock())
             if message is None:
                 break
             writer.write(pack(message))
+
+    def _publish_figures(self) -> None:
+        """What is only looked at, and so may be a second old."""
+        self._figures_timer = asyncio.get_running_loop().call_later(_FIGURES_SECONDS, self._publish_figures)
+        publish_budget(self._dispatcher.budget, self._numbers)
+        publish_clients(self._reception, self._numbers)
 
     def _on_timer(self) -> None:
         self._timer = None

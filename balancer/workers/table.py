@@ -30,6 +30,11 @@ class Field(enum.IntEnum):
     RETRIES_REFUSED = 6  # since the worker began
     HIGHEST = 7  # the largest id of an endpoint that it counted for
     RESTARTS = 8
+    CONNECTIONS = 9  # of clients, open now
+    REFUSED_IN_TOTAL = 10  # connections beyond LB_MAX_CLIENT_CONNECTIONS, since the worker began
+    REFUSED_OF_CLIENT = 11  # beyond LB_MAX_CONNECTIONS_PER_CLIENT
+    HEADS_GIVEN_UP = 12
+    BODIES_GIVEN_UP = 13
 
 
 class Phase(enum.IntEnum):
