@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from balancer.traffic import AttemptRecord, RequestRecord
 from balancer.workers.seam import Message
 
 _LENGTH_BYTES = 4
+_PROVENANCES: Mapping[str, Provenance] = MappingProxyType({each.value: each for each in Provenance})
 _ENDPOINT_FIELDS = tuple(field.name for field in dataclasses.fields(Endpoint))
 
 
@@ -68,19 +70,18 @@ def endpoint_of(row: Mapping[str, Any]) -> Endpoint:
 
 
 def record_of(row: list[Any], number: int) -> RequestRecord:
-    """The record that was packed, with another number."""
-    record = RequestRecord(*row)
-    usage = record.usage
-    return record._replace(
-        number=number,
-        attempts=[_attempt_of(attempt) for attempt in record.attempts],
-        usage=None if usage is None else Usage(usage[0], usage[1], Provenance(usage[2])),
-    )
+    """The record that was packed, with another number. The lead makes one for each request of its followers."""
+    *until_attempts, attempts, streamed, status, first_byte, total, overhead, usage, error = row
+    attempts = [_attempt_of(attempt) for attempt in attempts]
+    if usage is not None:
+        usage = Usage(usage[0], usage[1], _PROVENANCES[usage[2]])
+    later = (attempts, streamed, status, first_byte, total, overhead, usage, error)
+    return RequestRecord._make((number, *until_attempts[1:], *later))
 
 
-def _attempt_of(row: Any) -> AttemptRecord:
-    attempt = AttemptRecord(*row)
-    return attempt._replace(passed_over=tuple((name, reason) for name, reason in attempt.passed_over))
+def _attempt_of(row: list[Any]) -> AttemptRecord:
+    *others, passed_over = row
+    return AttemptRecord._make((*others, tuple(map(tuple, passed_over)) if passed_over else ()))
 
 
 def token_row(digest: bytes, token: ClientToken) -> list[Any]:

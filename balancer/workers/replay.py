@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from balancer.auth import ClientToken, ClientTokens
@@ -9,6 +11,8 @@ from balancer.core.endpoints import Outcome
 from balancer.core.pool import EndpointPool
 from balancer.traffic import RequestRecord, Traffic
 from balancer.workers.messages import record_of
+
+_OUTCOMES: Mapping[str, Outcome] = MappingProxyType({each.value: each for each in Outcome})
 
 
 class Replay:
@@ -42,7 +46,7 @@ class Replay:
             state = self._pool.find(attempt.endpoint_id)
             if state is not None:
                 usage = record.usage if place == last else None
-                state.count(Outcome(attempt.outcome), attempt.seconds, usage)
+                state.count(_OUTCOMES[attempt.outcome], attempt.seconds, usage)
 
     def _client(self, key: int | str, name: str) -> ClientToken:
         """The client by its key: also one whose token was revoked meanwhile, as it still has its totals."""
