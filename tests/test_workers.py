@@ -51,11 +51,11 @@ async def chat(visitor: Visitor, **fields: Any) -> int:
     return (await visitor.chat(token="known", **fields)).status_code
 
 
-async def known_to(both: list[Visitor]) -> None:
-    """Returns when both workers serve chats."""
+async def known_to(both: list[Visitor], **fields: Any) -> None:
+    """Returns when both workers serve such chats."""
 
     async def known() -> bool:
-        return [await chat(each) for each in both] == [200, 200]
+        return [await chat(each, **fields) for each in both] == [200, 200]
 
     await eventually(known, "both know the endpoints")
 
@@ -86,15 +86,20 @@ async def test_both_serve_and_the_state_tells_all_that_was_served(both: list[Vis
         assert "lb_workers 2" in metrics and 'lb_attempts_total{endpoint="one",outcome="success"}' in metrics
 
 
-@pytest.mark.parametrize("cap", [1, 3])
-async def test_a_cap_holds_over_both(crew: Crew, both: list[Visitor], cap: int) -> None:
-    async with FakeServer(Behaviour(ttft_seconds=0.01)) as fake, crowd(crew, 12) as guests:
-        await both[0].add("one", fake, max_concurrent=cap)
+async def test_a_cap_holds_over_both(crew: Crew, both: list[Visitor]) -> None:
+    async with FakeServer(Behaviour(ttft_seconds=0.005)) as fake, crowd(crew, 12) as guests:
+        identifier = await both[0].add("one", fake)
         assert {guest.mark for guest in guests} == {each.mark for each in both}
-        answers = await asyncio.gather(*(chat(guest) for guest in guests for _ in range(5)))
-        assert set(answers) == {200}, "all wait in a queue for their turn"
-        assert cap <= fake.stats.max_inflight <= cap + 1
-        assert fake.stats.total_requests == 60
+        for cap in range(1, 5):
+            model = f"with-cap-{cap}"  # whoever serves this one knows the cap
+            changes = {"max_concurrent": cap, "models": ["fake-model"], "model_aliases": {model: "fake-model"}}
+            await both[0].admin("PATCH", f"/endpoints/{identifier}", changes)
+            await known_to(both, model=model)
+            fake.stats.reset()
+            answers = await asyncio.gather(*(chat(guest, model=model) for guest in guests for _ in range(3)))
+            assert set(answers) == {200}, "all wait in a queue for their turn"
+            assert cap <= fake.stats.max_inflight <= cap + 1
+            assert fake.stats.total_requests == 36
 
 
 async def test_shares_hold_over_both(crew: Crew, both: list[Visitor]) -> None:
