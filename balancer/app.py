@@ -33,7 +33,6 @@ from balancer.core.errors import BalancerError
 from balancer.core.model_names import AutoModel
 from balancer.core.pool import EndpointPool
 from balancer.core.probes import ProbeRules
-from balancer.core.state import EndpointState
 from balancer.descriptors import open_files
 from balancer.discovery import Discovery, addresses
 from balancer.dispatch.dispatcher import Dispatcher
@@ -72,6 +71,7 @@ from balancer.workers.lead import Lead
 from balancer.workers.numbers import WorkerNumbers
 from balancer.workers.place import Place, opened
 from balancer.workers.relay import Relay
+from balancer.workers.shared_pool import SharedPool
 from balancer.workers.table import Field, Phase, Table
 
 logger = logging.getLogger("balancer")
@@ -88,15 +88,15 @@ class Balancer:
         self.settings = settings
         self.place = place
         numbers = WorkerNumbers(Table(place.table, place.count), place.number) if place is not None else None
-        self.pool = EndpointPool(
-            strategy=settings.routing_strategy,
-            fail_threshold=settings.fail_threshold,
-            cooldown_seconds=settings.cooldown_seconds,
-            failure_memory_seconds=settings.failure_memory_seconds or math.inf,
-            max_connections=settings.max_connections,
-            affinity_load_factor=settings.affinity_load_factor,
-            make_state=EndpointState if numbers is None else numbers.state_of,
-        )
+        rules: Any = {
+            "strategy": settings.routing_strategy,
+            "fail_threshold": settings.fail_threshold,
+            "cooldown_seconds": settings.cooldown_seconds,
+            "failure_memory_seconds": settings.failure_memory_seconds or math.inf,
+            "max_connections": settings.max_connections,
+            "affinity_load_factor": settings.affinity_load_factor,
+        }
+        self.pool = EndpointPool(**rules) if numbers is None else SharedPool(numbers, **rules)
         self.connections = Connections(
             max_keepalive=settings.max_keepalive, environ=environ, allow_link_local=settings.allow_link_local
         )

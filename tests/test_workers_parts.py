@@ -34,6 +34,7 @@ from balancer.workers.numbers import WorkerNumbers
 from balancer.workers.outbox import Outbox
 from balancer.workers.replay import Replay
 from balancer.workers.seam import Message
+from balancer.workers.shared_pool import SharedPool
 from balancer.workers.table import MOST_ENDPOINTS, Field, Phase, Table
 
 ANY = RouteRequest(None)
@@ -48,7 +49,7 @@ def table() -> Iterator[Table]:
 
 
 def pool_of(table: Table, worker: int, *endpoints: Endpoint, **options: Any) -> EndpointPool:
-    pool = EndpointPool(make_state=WorkerNumbers(table, worker).state_of, **options)
+    pool = SharedPool(WorkerNumbers(table, worker), **options)
     pool.apply(endpoints or [Endpoint(1, "one", "http://one/v1", connected=True, max_concurrent=2)])
     return pool
 
@@ -113,6 +114,20 @@ def test_a_cap_counts_what_all_have_in_flight(table: Table) -> None:
     one.acquire(ANY, 1.0).release(Outcome.SUCCESS, 1.0)
     leases[0].release(Outcome.SUCCESS, 1.0)
     assert not any(table.inflight(1))
+
+
+def test_whom_others_filled_since_the_last_look_is_not_chosen(table: Table) -> None:
+    endpoints = [
+        Endpoint(number, f"e{number}", "http://e/v1", connected=True, max_concurrent=1, priority_order=number)
+        for number in (1, 2, 3)
+    ]
+    one, other = (pool_of(table, worker, *endpoints, strategy="priority") for worker in (0, 1))
+    picked = [pool.acquire(ANY, 0.0).endpoint.id for pool in (one, other, one)]
+    assert picked == [1, 2, 3]
+    for pool in (one, other):
+        with pytest.raises(AllBusy):
+            pool.acquire(ANY, 0.0)
+    assert [sum(table.inflight(number)) for number in (1, 2, 3)] == [1, 1, 1]
 
 
 def test_least_loaded_sees_the_load_of_all(table: Table) -> None:

@@ -84,7 +84,7 @@ class EndpointState:
         self.latency_sum_seconds = 0.0
 
     def count(self, outcome: Outcome, seconds: float, usage: Usage | None) -> None:
-        """Add one attempt, which took so long, to the totals."""
+        """Add one attempt elsewhere, which took so long, to the totals: what a lease adds as it is released."""
         self.total_requests += 1
         if outcome is FAILED or outcome is REJECTED:
             self.total_failures += 1

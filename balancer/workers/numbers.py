@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from balancer.core.breaker import Breaker
-from balancer.core.endpoints import Endpoint
-from balancer.core.state import EndpointState
-from balancer.workers.seam import InFlight
 from balancer.workers.table import Field, Phase, Table
 
 
@@ -43,10 +39,6 @@ class WorkerNumbers:
         self.table.note_used(self.worker, endpoint_id)
         return TableInFlight(self.table.inflight(endpoint_id), self.worker)
 
-    def state_of(self, endpoint: Endpoint, breaker: Breaker) -> SharedState:
-        """The state of an endpoint as a pool of this worker keeps it."""
-        return SharedState(endpoint, breaker, self.endpoint(endpoint.id))
-
     def publish(self, field: Field, number: int) -> None:
         """Write one number of this worker."""
         self.table.of_all(field)[self.worker] = number
@@ -72,41 +64,3 @@ class WorkerNumbers:
             for worker, (phase, active) in enumerate(rows)
             if worker != self.worker
         )
-
-
-class SharedState(EndpointState):
-    """An endpoint's state whose `inflight` counts what all processes have there: caps, strategies and figures see it.
-
-    `+=` and `-=` change what this process has; what the others have is looked up each time `inflight` is read. So a
-    cap is exceeded only by requests that several processes grant while the same moment's decision is made: by one for
-    each other process at most.
-    """
-
-    __slots__ = ("_clear", "_elsewhere", "_own", "_shared")
-
-    def __init__(self, endpoint: Endpoint, breaker: Breaker, shared: InFlight) -> None:
-        self._shared = shared
-        self._own = self._elsewhere = 0
-        self._clear = False
-        super().__init__(endpoint, breaker)
-
-    @property
-    def inflight(self) -> int:
-        """In flight at the endpoint, by all processes."""
-        self._elsewhere = self._shared.elsewhere()
-        return self._own + self._elsewhere
-
-    @inflight.setter
-    def inflight(self, total: int) -> None:
-        # Against what was read right before: the others may have changed theirs since.
-        self._own = total - self._elsewhere
-        self._shared.publish(self._own)
-
-    @property
-    def clear(self) -> bool:
-        """As in the base, but others fill an endpoint without a word."""
-        return self._clear and not 0 < self.limit <= self.inflight
-
-    @clear.setter
-    def clear(self, clear: bool) -> None:
-        self._clear = clear
