@@ -66,16 +66,6 @@ _AMONG_US = ClientLimits(
 )
 
 
-# Workers do not wait for each other: what keeps one waiting is its client, which it gives up itself.
-_AMONG_US = ClientLimits(
-    header_timeout_seconds=3600.0,
-    body_timeout_seconds=3600.0,
-    write_timeout_seconds=3600.0,
-    header_bytes=1 << 24,
-    headers=1 << 16,
-)
-
-
 class StartError(BalancerError):
     """The process cannot serve; the message says why and what to do."""
 
