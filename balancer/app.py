@@ -70,7 +70,6 @@ from balancer.workers.follower import Follower
 from balancer.workers.lead import Lead
 from balancer.workers.numbers import WorkerNumbers
 from balancer.workers.place import Place, opened
-from balancer.workers.relay import Relay
 from balancer.workers.shared_pool import SharedPool
 from balancer.workers.table import Field, Phase, Table
 
@@ -363,6 +362,8 @@ def create_app(
 
     app = Starlette(routes=balancer.routes(), lifespan=lifespan, exception_handlers=_ERRORS)
     if place is not None and follower is not None:
+        from balancer.workers.relay import Relay
+
         app.router.default = Relay(place.pages_path, lambda: follower.connected)
     else:
         (apart or app).router.routes.extend(balancer.pages())

@@ -32,7 +32,7 @@ from balancer.proxy.reception import ClientLimits, Reception
 from balancer.proxy.transport import Direct, TransportProtocol
 from balancer.settings import Settings
 from balancer.workers.place import Place, opened
-from balancer.workers.relay import Relayed
+from balancer.workers.relayed import Relayed
 
 logger = logging.getLogger("balancer")
 

@@ -1,23 +1,19 @@
 """Provider keys as they stand in the database: encrypted where the operator gave a secret, in clear where not.
 
-A secret is any text; scrypt makes a Fernet key of it (AES-128-CBC with HMAC-SHA256). Of several secrets the first
-encrypts and all decrypt, which is how a secret is exchanged for another.
+A secret is any text. Of several secrets the first encrypts and all decrypt, which is how a secret is exchanged for
+another.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-
-from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from typing import TYPE_CHECKING
 
 from balancer.store.errors import WrongSecretKey
 
-# Fixed: the same secret must open a backup on another machine. What it costs: two operators with the same secret have
-# the same key. The work factor is that of an interactive login: a tenth of a second at start, for each secret.
-_SALT = b"llm-balancer provider keys v1"
-_COST, _BLOCK_SIZE, _PARALLELISM = 2**14, 8, 1
+if TYPE_CHECKING:
+    from balancer.store.secret_cipher import SecretCipher
+
 # Opening a key takes 20 microseconds of the event loop, and each change of the configuration reads all of them.
 _MOST_REMEMBERED = 10_000
 
@@ -26,7 +22,7 @@ class KeyCipher:
     """Encrypts with the first of `secrets` and decrypts with any; without secrets it stores in clear."""
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
-        self._ciphers = [Fernet(_derived(secret)) for secret in secrets]
+        self._ciphers = _ciphers_of(secrets)
         self._opened: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -41,7 +37,7 @@ class KeyCipher:
         """What is to be stored for a key."""
         if not self._ciphers:
             return api_key
-        stored = self._ciphers[0].encrypt(api_key.encode()).decode()
+        stored = self._ciphers[0].encrypt(api_key)
         self._remember(stored, api_key)
         return stored
 
@@ -53,12 +49,10 @@ class KeyCipher:
         if known is not None:
             return known
         for cipher in self._ciphers:
-            try:
-                api_key = cipher.decrypt(stored).decode()
-            except InvalidToken:
-                continue
-            self._remember(stored, api_key)
-            return api_key
+            api_key = cipher.decrypt(stored)
+            if api_key is not None:
+                self._remember(stored, api_key)
+                return api_key
         raise WrongSecretKey(given=self.encrypts)
 
     def _remember(self, stored: str, api_key: str) -> None:
@@ -67,6 +61,9 @@ class KeyCipher:
         self._opened[stored] = api_key
 
 
-def _derived(secret: str) -> bytes:
-    scrypt = Scrypt(salt=_SALT, length=32, n=_COST, r=_BLOCK_SIZE, p=_PARALLELISM)
-    return base64.urlsafe_b64encode(scrypt.derive(secret.encode()))
+def _ciphers_of(secrets: Sequence[str]) -> list[SecretCipher]:
+    if not secrets:
+        return []
+    from balancer.store.secret_cipher import SecretCipher  # its library takes 7 MB, which most do without
+
+    return [SecretCipher(secret) for secret in secrets]

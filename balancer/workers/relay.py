@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 import orjson
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from balancer.proxy.answering import TRANSPORT_EXTENSION
 from balancer.wire.openai import error_body
+from balancer.workers.relayed import ORIGIN
 
-_ORIGIN = b"x-llm-balancer-origin"
 _OF_CONNECTIONS = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"expect")
 )
@@ -73,25 +73,6 @@ class Relay:
                 transport.close()  # there is no other way to cut an answer short
 
 
-class Relayed:
-    """The ASGI application of the lead for what followers pass on: `app`, as if the client had come here."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        headers = [field for field in scope["headers"] if field[0] != _ORIGIN]
-        told = next(value for name, value in scope["headers"] if name == _ORIGIN)
-        client, server, scheme = orjson.loads(told)
-        origin = {
-            "client": None if client is None else tuple(client),
-            "server": None if server is None else tuple(server),
-            "scheme": scheme,
-        }
-        await self._app({**scope, **origin, "headers": headers}, receive, send)
-
-
 class _ClientLeft(Exception):
     """In the midst of its request."""
 
@@ -122,8 +103,8 @@ class _Feed:
 
 
 def _request(scope: Scope, feed: _Feed) -> httpx.Request:
-    headers = [(name, value) for name, value in scope["headers"] if name not in _OF_CONNECTIONS and name != _ORIGIN]
-    headers.append((_ORIGIN, orjson.dumps([scope["client"], scope["server"], scope["scheme"]])))
+    headers = [(name, value) for name, value in scope["headers"] if name not in _OF_CONNECTIONS and name != ORIGIN]
+    headers.append((ORIGIN, orjson.dumps([scope["client"], scope["server"], scope["scheme"]])))
     has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
     if not has_body:
         feed.read.set()
