@@ -29,8 +29,9 @@ class Room(NamedTuple):
     colour: str
 
 
+_CLIENT_SIDE = ("balancer/proxy/transport", "balancer/proxy/bounds", "balancer/proxy/reception", "uvicorn/")
 _ROOMS = (
-    Room("HTTP toward clients", ("balancer/proxy/transport", "uvicorn/", "balancer/server"), "#8fb4f0"),
+    Room("HTTP toward clients", _CLIENT_SIDE, "#8fb4f0"),
     Room("one request's way", ("balancer/dispatch/", "balancer/proxy/"), "#f2b872"),
     Room("choosing", ("balancer/core/",), "#e58f8f"),
     Room("formats", ("balancer/wire/", "balancer/auth"), "#b9a3ec"),
