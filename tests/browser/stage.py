@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -43,60 +44,34 @@ def eventually(condition: Callable[[], object], what: str = "condition") -> None
         time.sleep(_POLL_SECONDS)
 
 
-class Stage:
-    """A balancer with an empty database in `directory`, and `backends` fake ones that it does not know yet.
+class Program(ABC):
+    """A program of ours in a process of its own, which runs in `directory`: `python -m` with these arguments."""
 
-    `environ` holds further settings of the balancer. Probes are off unless set, so that backends count what a test
-    sends and nothing else.
-    """
-
-    def __init__(self, directory: Path, backends: int = 3, **environ: str) -> None:
+    def __init__(self, arguments: Sequence[str], directory: Path, environ: Mapping[str, str]) -> None:
+        self._command = [sys.executable, "-m", *arguments]
         self._directory = directory
-        self._port = free_port()
-        self._environ = {
-            "PATH": os.environ.get("PATH", ""),
-            "PYTHONPATH": str(_ROOT),
-            "LB_DB_PATH": str(directory / "lb.db"),
-            "LB_PORT": str(self._port),
-            "LB_ADMIN_TOKEN": ADMIN_TOKEN,
-            "LB_HEALTH_INTERVAL_SECONDS": "0",
-            "LB_DRAIN_SECONDS": "1",
-            "LB_LOG_LEVEL": "WARNING",
-            **environ,
-        }
+        self._environ = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(_ROOT), **environ}
         self._process: subprocess.Popen[bytes] | None = None
-        self._backends = _Backends(backends)
-        self._senders = ThreadPoolExecutor(max_workers=64, thread_name_prefix="client")
-        self.url = f"http://127.0.0.1:{self._port}"
-        self.client = httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS, trust_env=False)
 
-    def __enter__(self) -> Self:
-        self._backends.start()
-        self.start()
-        return self
+    @abstractmethod
+    def _answers(self) -> bool:
+        """Whether it serves by now."""
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        self._backends.stop()
-        self._senders.shutdown(cancel_futures=True)
-        self.client.close()
-
-    # -- the balancer's process ------------------------------------------------------------------------------------
+    @property
+    def log(self) -> str:
+        """What it wrote since it was started last."""
+        return (self._directory / "log").read_text("utf-8")
 
     def start(self) -> None:
-        """Start the balancer and wait until it answers."""
-        with (self._directory / "log").open("ab") as log:
+        """Start it and wait until it answers."""
+        with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "balancer", "serve"],
-                cwd=self._directory,
-                env=self._environ,
-                stdout=log,
-                stderr=log,
+                self._command, cwd=self._directory, env=self._environ, stdout=log, stderr=log
             )
-        eventually(self._answers, "start of the balancer")
+        eventually(self._lives_and_answers, f"start of {self._command[2]}")
 
     def stop(self) -> None:
-        """End the balancer as its operator would; the port refuses connections then. Its database stays."""
+        """End it as its operator would; its port refuses connections then, what it stored stays. May be repeated."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -113,14 +88,47 @@ class Stage:
         self.stop()
         self.start()
 
-    @property
-    def log(self) -> str:
-        """What the balancer wrote."""
-        return (self._directory / "log").read_text("utf-8")
+    def _lives_and_answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"{self._command[2]} did not start:\n{self.log}"
+        return self._answers()
+
+
+class Stage(Program):
+    """A balancer with an empty database in `directory`, and `backends` fake ones that it does not know yet.
+
+    `environ` holds further settings of the balancer. Probes are off unless set, so that backends count what a test
+    sends and nothing else.
+    """
+
+    def __init__(self, directory: Path, backends: int = 3, **environ: str) -> None:
+        self._port = free_port()
+        settings = {
+            "LB_DB_PATH": str(directory / "lb.db"),
+            "LB_PORT": str(self._port),
+            "LB_ADMIN_TOKEN": ADMIN_TOKEN,
+            "LB_HEALTH_INTERVAL_SECONDS": "0",
+            "LB_DRAIN_SECONDS": "1",
+            "LB_LOG_LEVEL": "WARNING",
+        }
+        super().__init__(["balancer", "serve"], directory, settings | environ)
+        self._backends = _Backends(backends)
+        self._senders = ThreadPoolExecutor(max_workers=64, thread_name_prefix="client")
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.client = httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS, trust_env=False)
+
+    def __enter__(self) -> Self:
+        self._backends.start()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._backends.stop()
+        self._senders.shutdown(cancel_futures=True)
+        self.client.close()
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, f"the balancer did not start:\n{self.log}"
         try:
             self.client.get("/health")
         except httpx.TransportError:

@@ -68,19 +68,27 @@ interface Names {
   two: string | undefined;
 }
 
+/** The headings above `Line`s; `steps`: behind a column that names the step. */
+function Columns({ one, two, steps = false }: Names & { steps?: boolean }) {
+  return (
+    <tr>
+      {steps && <th>Step</th>}
+      <th>Figure</th>
+      <th className="number">{one}</th>
+      <th className="number">{two}</th>
+      <th className="number">Difference</th>
+      <th className="number">In percent</th>
+      <th>Which is</th>
+    </tr>
+  );
+}
+
 function Figures({ lines, one, two }: Names & { lines: readonly CompareLine[] }) {
   return (
     <Scroll label="Figures compared">
       <table className="table" data-testid="compare">
         <thead>
-          <tr>
-            <th>Figure</th>
-            <th className="number">{one}</th>
-            <th className="number">{two}</th>
-            <th className="number">Difference</th>
-            <th className="number">In percent</th>
-            <th>Which is</th>
-          </tr>
+          <Columns one={one} two={two} />
         </thead>
         <tbody>
           {lines.map((line) => (
@@ -103,15 +111,7 @@ function Steps({ steps, one, two }: Names & { steps: readonly ComparedStep[] }) 
       <Scroll label="Steps compared">
         <table className="table" data-testid="compare-steps">
           <thead>
-            <tr>
-              <th>Step</th>
-              <th>Figure</th>
-              <th className="number">{one}</th>
-              <th className="number">{two}</th>
-              <th className="number">Difference</th>
-              <th className="number">In percent</th>
-              <th>Which is</th>
-            </tr>
+            <Columns one={one} two={two} steps />
           </thead>
           {steps.map((step) => (
             <tbody key={step.label}>
