@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import OpenEditor
@@ -100,6 +101,20 @@ def test_by_keyboard_alone_from_login_to_the_first_request(stage: Stage, open_ed
     desk.expect_saved()
     [made] = stage.state()["endpoints"]
     assert stage.served_by(1) == {made["name"]: 1}
+
+
+@pytest.mark.parametrize(("address", "words"), [("", "Paste the address"), ("ftp://gpu-1", "no address of a server")])
+def test_what_is_no_address_is_told_at_its_field(
+    stage: Stage, open_editor: OpenEditor, address: str, words: str
+) -> None:
+    desk = Desk(open_editor(stage))
+    desk.press("n")
+    desk.page.get_by_label("Address").fill(address)
+    desk.press("Enter")
+    expect(desk.page.get_by_label("Address")).to_have_attribute("aria-invalid", "true")
+    expect(desk.dialog).to_contain_text(words)
+    expect(desk.dialog).not_to_contain_text("needs a name")
+    assert stage.state()["endpoints"] == []
 
 
 def test_by_keyboard_alone_on_the_canvas(stage: Stage, open_editor: OpenEditor) -> None:

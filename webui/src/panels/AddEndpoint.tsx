@@ -266,11 +266,18 @@ function fieldsOf(typed: Typed, name: string, quota: string, key: string, baseUr
 
 function check(address: string, name: string, quota: string): Problems {
   const percent = readField("token_quota_percent", quota);
+  const wrong = wrongWith(address);
   return {
-    ...(address.trim() ? {} : { base_url: "Paste the address of the server." }),
-    ...(name.trim() || !address.trim() ? {} : { name: "It needs a name." }),
+    ...(wrong ? { base_url: wrong } : {}),
+    // A name is proposed with the address: where that is wrong, it is what to mend.
+    ...(name.trim() || wrong ? {} : { name: "It needs a name." }),
     ...("problem" in percent ? { token_quota_percent: `The quota ${percent.problem}.` } : {}),
   };
+}
+
+function wrongWith(address: string): string | null {
+  if (!address.trim()) return "Paste the address of the server.";
+  return readPasted(address) ? null : "This is no address of a server: write http://host:port, or https://host.";
 }
 
 function problemsIn(error: unknown): Problems {
